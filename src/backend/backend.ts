@@ -74,13 +74,13 @@ export interface Backend {
     signal: AbortSignal,
   ): Promise<ItemVersion>;
   /**
-   * Writes current merged with `fields` as pending; consumers that read current see nothing of it.
+   * Writes current merged with `fields` as pending (`notes`: one for each secret of a group that writes this item at once); consumers that read current see nothing of it.
    * Throws `pending-foreign` where another transaction's version is pending.
    */
   stage(
     item: string,
     fields: Fields,
-    note: OwnerNote,
+    notes: readonly OwnerNote[],
     write: Write,
     signal: AbortSignal,
   ): Promise<VersionId>;
@@ -94,7 +94,7 @@ export interface Backend {
   rollback(
     item: string,
     fields: Fields,
-    note: OwnerNote,
+    notes: readonly OwnerNote[],
     write: Write,
     signal: AbortSignal,
   ): Promise<VersionId>;

@@ -31,8 +31,16 @@ export interface LocalTransaction {
   remove(item: string, version: number): void;
 }
 
+/** What can be asked without writing. */
+export type LocalView = Pick<
+  LocalTransaction,
+  'labels' | 'version' | 'byTxn' | 'versions' | 'nextVersion'
+>;
+
 export interface LocalRows {
   /** Runs `work` in a transaction: on disk when the promise resolves, undone where `work` throws. `work` is synchronous. */
   transact<T>(work: (rows: LocalTransaction) => T): Promise<T>;
+  /** Runs `work` on one consistent state; needs no write lock, so it works beside a writer that hangs. */
+  look<T>(work: (rows: LocalView) => T): Promise<T>;
   items(): Promise<readonly string[]>;
 }

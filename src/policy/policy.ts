@@ -40,7 +40,7 @@ export interface Policy {
     readonly scheme: string;
     /** The backend's own path of the item. */
     readonly item: string;
-    /** Item field → the provider's field that it holds. null: the item's fields are the provider's. */
+    /** Item field → the provider's field that it holds (a provider with one field calls it `value`). null: the item's fields are the provider's. */
     readonly fields: Readonly<Record<string, string>> | null;
   };
   readonly schedule: Schedule;

@@ -147,6 +147,7 @@ export interface MintRequest extends PrepareRequest {
   } | null;
 }
 
+/** A provider whose credential is one value calls that field `value`. */
 export interface Minted {
   readonly ref: Ref;
   readonly fields: Fields;

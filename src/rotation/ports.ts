@@ -47,8 +47,18 @@ export interface Ports {
   verifiers(policy: Policy): readonly Verifier[];
   consumers(policy: Policy): readonly Consumer[];
   notify(policy: Policy, notice: Notice): void;
-  /** Next due instant strictly after `after`; null where the schedule never fires. */
-  nextDue(policy: Policy, after: DueContext): number | null;
+  /** The next due instant, `context.now` or later; null where the schedule never fires by itself. */
+  nextDue(policy: Policy, context: DueContext): number | null;
+  /** The next instants its schedule would fire, for people to look at. */
+  nextRuns(policy: Policy, context: DueContext, most: number): readonly number[];
+  /** Wall time that never goes back, for schedules; how far the wall clock is behind it. */
+  readonly scheduleClock: { now(): number; setBackMs(): number };
+  readonly parallel: {
+    /** Rotations and debts worked on at once. */
+    readonly total: number;
+    /** Of these, at one issuer account. */
+    readonly perIssuer: number;
+  };
   readonly auditChain: AuditChain & {
     verify(lines: AsyncIterable<AuditLine>, head: AuditHead | null): Promise<string | null>;
   };

@@ -151,6 +151,11 @@ export interface Service {
   resume(secret: string, ask: Ask): Promise<Started>;
   /** An operator's new credential for a rotation parked at minting, or to start one. */
   supply(secret: string, fields: Fields, ask: Ask): Promise<Started>;
+  /**
+   * A person vouches for what the machine cannot see. Without `debt`: the consumers a rotation waits for use the new generation.
+   * With it: what that debt asks for is done.
+   */
+  confirm(secret: string, debt: string | null, ask: Ask): Promise<Started>;
   /** Writes the sealed copy of current back to a backend that lost its item. */
   restore(secret: string, ask: Ask): Promise<Started>;
   read(

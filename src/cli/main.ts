@@ -1,0 +1,115 @@
+/** The command line as a whole: finds the command, loads it alone, turns what happens into an exit code. */
+import { Command, CommanderError } from 'commander';
+import { addCommonOptions, type CommonOptions } from './command.ts';
+import { commands } from './commands.ts';
+import { type Exit, exitCodes, printError } from './exit.ts';
+import type { Io, ProgramName } from './io.ts';
+import { programVersion } from '../version.ts';
+
+/** Called by `bin/`: the real process. */
+export async function runProcess(program: ProgramName): Promise<void> {
+  const { processIo } = await import('./process-io.ts');
+  const code = await main(process.argv.slice(2), processIo(program));
+  // Whatever still holds the process, such as a kept-alive connection, is of no use now.
+  process.stdout.write('', () => process.stderr.write('', () => process.exit(code)));
+}
+
+/** Runs one command line; returns its exit code. Prints every error itself. */
+export async function main(argv: readonly string[], io: Io): Promise<number> {
+  const args = normalize(argv);
+  const name = chosen(args, io.program);
+  let exit: Exit = 'ok';
+  const root = newRoot(io);
+  for (const [each, entry] of Object.entries(commands)) {
+    const command = root.command(`${each} ${entry.arguments}`.trim(), {
+      isDefault: each === 'serve' && name === 'serve',
+    });
+    command.description(entry.summary).configureHelp({ showGlobalOptions: true });
+    if (each !== name) continue;
+    const module = await entry.load();
+    module.configure(command);
+    command.action(async () => {
+      exit = await module.run({ io, args: command.args, options: command.optsWithGlobals() });
+    });
+  }
+  try {
+    if (name === null && !args.some((arg) => isHelp(arg) || isVersion(arg))) {
+      if (args.length === 0) {
+        io.out(root.helpInformation());
+        return exitCodes.ok;
+      }
+    }
+    await root.parseAsync([...args], { from: 'user' });
+  } catch (thrown) {
+    if (thrown instanceof CommanderError) {
+      return thrown.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+    }
+    const { json, verbose } = root.opts<CommonOptions>();
+    exit = printError(io, thrown, { json: json === true, verbose: verbose === true });
+  }
+  return exitCodes[exit];
+}
+
+function newRoot(io: Io): Command {
+  const root = new Command(io.program);
+  root
+    .description(
+      io.program === 'rotated'
+        ? 'Rotates credentials. Without a command it runs the service in the foreground.'
+        : 'Rotates credentials: asks the service, or does it itself where none runs.',
+    )
+    .version(programVersion())
+    .helpCommand('help [command]', 'explain a command')
+    .showHelpAfterError(`(${io.program} --help explains)`)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => io.out(text),
+      writeErr: (text) => io.err(text),
+      getOutHelpWidth: () => io.columns,
+      getErrHelpWidth: () => io.columns,
+    });
+  addCommonOptions(root);
+  root.addHelpText(
+    'after',
+    `
+A key has leaked:   rotate --now NAME --reason "found in a public repository"
+What is going on:   rotate status
+
+Exit codes: 0 done, 1 unexpected, 2 usage, 3 refused, 4 failed and rolled back,
+5 debts left, 6 waits for a person, 7 the daemon does not answer.
+`,
+  );
+  return root;
+}
+
+/** `--now` is how it is called out in an emergency; inside it is a command like the others. */
+function normalize(argv: readonly string[]): readonly string[] {
+  const end = argv.indexOf('--');
+  const before = end === -1 ? argv : argv.slice(0, end);
+  const [first] = before;
+  if (first !== undefined && Object.hasOwn(commands, first)) return argv;
+  const at = before.findIndex((arg) => arg === '--now' || arg.startsWith('--now='));
+  if (at === -1) return argv;
+  const value = argv[at]?.slice('--now='.length) ?? '';
+  return ['now', ...argv.slice(0, at), ...(value === '' ? [] : [value]), ...argv.slice(at + 1)];
+}
+
+/** The command's name, found the way commander will find it: options with values are skipped with their values. */
+function chosen(args: readonly string[], program: ProgramName): string | null {
+  const probe = new Command();
+  addCommonOptions(probe);
+  const { operands } = probe.parseOptions([...args]);
+  const [first, second] = operands;
+  if (first === 'help') return second !== undefined && Object.hasOwn(commands, second) ? second : null;
+  if (first !== undefined) return Object.hasOwn(commands, first) ? first : null;
+  if (program !== 'rotated') return null;
+  return args.some((arg) => isVersion(arg)) ? null : 'serve';
+}
+
+function isHelp(arg: string): boolean {
+  return arg === '--help' || arg === '-h';
+}
+
+function isVersion(arg: string): boolean {
+  return arg === '--version' || arg === '-V';
+}

@@ -1,0 +1,213 @@
+/** The journal's questions as statements, and its rows as objects. */
+import type { Sealed } from '../secret/sealing.ts';
+import type { Database, SqlRow } from './database.ts';
+import type {
+  AuditLine,
+  DebtRow,
+  InstanceRow,
+  Journal,
+  Json,
+  RotationRow,
+  SecretRow,
+} from './journal.ts';
+import { wakeAtOnce } from './rows-write.ts';
+
+type Reads = Pick<
+  Journal,
+  | 'rotation'
+  | 'activeRotationOf'
+  | 'unfinished'
+  | 'dueRotations'
+  | 'history'
+  | 'secret'
+  | 'secrets'
+  | 'dueSecrets'
+  | 'debts'
+  | 'dueDebts'
+  | 'nextWakeUptimeMs'
+  | 'nextDueAt'
+  | 'sealed'
+  | 'instances'
+  | 'lockOf'
+  | 'auditLines'
+  | 'auditOf'
+  | 'cached'
+>;
+
+const rotationColumns =
+  'r.id, r.secrets, r.phase, r.version, r.fence, r.active, r.parked, r.wake, r.started_at, r.ended_at, r.data';
+const secretColumns = 'name, version, generation, due_at, paused, data';
+const debtColumns = 'id, secret, rotation, kind, version, created_at, wake, parked, data';
+
+export function createReads(database: Database): Reads {
+  const one = <Row>(map: (row: SqlRow) => Row, row: SqlRow | undefined): Row | null =>
+    row === undefined ? null : map(row);
+  return {
+    rotation: async (id) =>
+      one(
+        rotationOf,
+        database.get(`SELECT ${rotationColumns} FROM rotation AS r WHERE r.id = ?`, id),
+      ),
+    activeRotationOf: async (secret) =>
+      one(
+        rotationOf,
+        database.get(
+          `SELECT ${rotationColumns} FROM rotation_secret AS s JOIN rotation AS r ON r.seq = s.rotation WHERE s.secret = ? AND s.active = 1`,
+          secret,
+        ),
+      ),
+    unfinished: async () =>
+      database
+        .all(`SELECT ${rotationColumns} FROM rotation AS r WHERE r.active = 1 ORDER BY r.seq`)
+        .map(rotationOf),
+    dueRotations: async (uptimeMs, most) =>
+      database
+        .all(
+          `SELECT ${rotationColumns} FROM rotation AS r WHERE r.active = 1 AND r.parked = 0 AND r.wake <= ? ORDER BY r.wake, r.seq LIMIT ?`,
+          uptimeMs,
+          most,
+        )
+        .map(rotationOf),
+    history: async (secret, most) =>
+      (secret === null
+        ? database.all(
+            `SELECT ${rotationColumns} FROM rotation AS r ORDER BY r.seq DESC LIMIT ?`,
+            most,
+          )
+        : database.all(
+            `SELECT ${rotationColumns} FROM rotation_secret AS s JOIN rotation AS r ON r.seq = s.rotation WHERE s.secret = ? ORDER BY s.rotation DESC LIMIT ?`,
+            secret,
+            most,
+          )
+      ).map(rotationOf),
+    secret: async (name) =>
+      one(secretOf, database.get(`SELECT ${secretColumns} FROM secret WHERE name = ?`, name)),
+    secrets: async () =>
+      database.all(`SELECT ${secretColumns} FROM secret ORDER BY name`).map(secretOf),
+    dueSecrets: async (now, most) =>
+      database
+        .all(
+          `SELECT ${secretColumns} FROM secret WHERE paused = 0 AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?`,
+          now,
+          most,
+        )
+        .map(secretOf),
+    debts: async (secret) =>
+      (secret === undefined
+        ? database.all(`SELECT ${debtColumns} FROM debt ORDER BY seq`)
+        : database.all(`SELECT ${debtColumns} FROM debt WHERE secret = ? ORDER BY seq`, secret)
+      ).map(debtOf),
+    dueDebts: async (uptimeMs, most) =>
+      database
+        .all(
+          `SELECT ${debtColumns} FROM debt WHERE parked = 0 AND wake <= ? ORDER BY wake, seq LIMIT ?`,
+          uptimeMs,
+          most,
+        )
+        .map(debtOf),
+    nextWakeUptimeMs: async () => {
+      const row = database.get(
+        'SELECT min(wake) AS wake FROM (SELECT min(wake) AS wake FROM rotation WHERE active = 1 AND parked = 0 UNION ALL SELECT min(wake) AS wake FROM debt WHERE parked = 0)',
+      );
+      const wake = row?.['wake'] ?? null;
+      if (wake === null || wake === Number.POSITIVE_INFINITY) return null;
+      return Math.max(0, wake as number);
+    },
+    nextDueAt: async () => {
+      const row = database.get(
+        'SELECT min(due_at) AS due FROM secret WHERE paused = 0 AND due_at IS NOT NULL',
+      );
+      return (row?.['due'] ?? null) as number | null;
+    },
+    sealed: async (id) =>
+      one(
+        (row) => JSON.parse(row['sealed'] as string) as Sealed,
+        database.get('SELECT sealed FROM seal WHERE id = ?', id),
+      ),
+    instances: async (secret) =>
+      database
+        .all('SELECT secret, consumer, instance, data FROM instance WHERE secret = ?', secret)
+        .map(instanceOf),
+    lockOf: async (item) =>
+      one(
+        (row) => row['rotation'] as string,
+        database.get('SELECT rotation FROM item_lock WHERE item = ?', item),
+      ),
+    auditLines: async (from, most) =>
+      database
+        .all('SELECT seq, line, mac FROM audit WHERE seq >= ? ORDER BY seq LIMIT ?', from, most)
+        .map(auditLineOf),
+    auditOf: async (secret, most) =>
+      database
+        .all(
+          'SELECT seq, line, mac FROM audit WHERE secret = ? ORDER BY seq DESC LIMIT ?',
+          secret,
+          most,
+        )
+        .map(auditLineOf)
+        .reverse(),
+    cached: async (key) =>
+      one(
+        (row) => ({ digest: row['digest'] as string, value: row['value'] as string }),
+        database.get('SELECT digest, value FROM cache WHERE key = ?', key),
+      ),
+  };
+}
+
+function rotationOf(row: SqlRow): RotationRow {
+  return {
+    id: row['id'] as string,
+    secrets: JSON.parse(row['secrets'] as string) as string[],
+    phase: row['phase'] as string,
+    version: row['version'] as number,
+    fence: row['fence'] as number,
+    active: row['active'] === 1,
+    wakeAtUptimeMs: wakeOf(row),
+    parked: row['parked'] === 1,
+    startedAt: row['started_at'] as number,
+    endedAt: row['ended_at'] as number | null,
+    data: JSON.parse(row['data'] as string) as Json,
+  };
+}
+
+function secretOf(row: SqlRow): SecretRow {
+  return {
+    name: row['name'] as string,
+    version: row['version'] as number,
+    generation: row['generation'] as number,
+    dueAt: row['due_at'] as number | null,
+    paused: row['paused'] === 1,
+    data: JSON.parse(row['data'] as string) as Json,
+  };
+}
+
+function debtOf(row: SqlRow): DebtRow {
+  return {
+    id: row['id'] as string,
+    secret: row['secret'] as string,
+    rotation: row['rotation'] as string,
+    kind: row['kind'] as string,
+    version: row['version'] as number,
+    createdAt: row['created_at'] as number,
+    wakeAtUptimeMs: wakeOf(row),
+    parked: row['parked'] === 1,
+    data: JSON.parse(row['data'] as string) as Json,
+  };
+}
+
+function instanceOf(row: SqlRow): InstanceRow {
+  return {
+    consumer: row['consumer'] as string,
+    secret: row['secret'] as string,
+    instance: row['instance'] as string,
+    data: JSON.parse(row['data'] as string) as Json,
+  };
+}
+
+function auditLineOf(row: SqlRow): AuditLine {
+  return { seq: row['seq'] as number, line: row['line'] as string, mac: row['mac'] as string };
+}
+
+function wakeOf(row: SqlRow): number | null {
+  return row['wake'] === wakeAtOnce ? null : (row['wake'] as number);
+}

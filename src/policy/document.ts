@@ -1,0 +1,244 @@
+/** The text of a policy file as YAML: the value, and at which line and column each part of it stands. */
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
+import type { Document, Node, YAMLError } from 'yaml';
+
+export type Path = readonly (string | number)[];
+
+export interface Place {
+  readonly line: number;
+  readonly column: number;
+}
+
+/** A mistake that the YAML itself has. The message never repeats text of the file: it may be a secret. */
+export interface SyntaxMistake extends Place {
+  readonly code: string;
+  readonly message: string;
+  readonly example: string | null;
+}
+
+export interface PolicyDocument {
+  readonly value: unknown;
+  /** Where the value at `path` stands, or its key; where there is none, the nearest thing above it. */
+  place(path: Path, what?: 'key' | 'value'): Place;
+}
+
+/** Aliases may repeat a part here and there; beyond that a file of a kilobyte could unfold to gigabytes. */
+const aliasMax = 100;
+/** Nested deeper than any policy, and far from where recursion would end the process. */
+const depthMax = 32;
+/** A thousand policies of ten lines each are well below it. */
+export const policyFileBytesMax = 8 * 1024 * 1024;
+
+export function readDocument(text: string): {
+  readonly document: PolicyDocument | null;
+  readonly mistakes: readonly SyntaxMistake[];
+} {
+  const early = unreadable(text);
+  if (early !== null) return { document: null, mistakes: [early] };
+  const lines = new LineCounter();
+  let document: Document;
+  try {
+    document = parseDocument(text, {
+      lineCounter: lines,
+      // Its pretty messages quote the source.
+      prettyErrors: false,
+      stringKeys: true,
+      // No !!binary, !!set and the like: a policy is plain JSON.
+      resolveKnownTags: false,
+      logLevel: 'silent',
+    });
+  } catch {
+    // Only from nesting so deep that the parser's recursion ends.
+    return { document: null, mistakes: [{ ...tooDeep, line: 1, column: 1 }] };
+  }
+  const at = (offset: number): Place => {
+    const { line, col } = lines.linePos(offset);
+    return { line: Math.max(1, line), column: Math.max(1, col) };
+  };
+  const found = [...document.errors, ...document.warnings];
+  const mistakes = found.map((error) => ({ ...describe(error, text), ...at(error.pos[0]) }));
+  if (document.directives?.yaml.explicit === true && document.directives.yaml.version !== '1.2') {
+    mistakes.push({ code: 'yaml-syntax', message: 'Policies are YAML 1.2: leave the %YAML line out.', example: null, line: 1, column: 1 });
+  }
+  if (mistakes.some((mistake) => mistake.code !== 'duplicate-key')) return { document: null, mistakes };
+  const limit = beyondLimits(document);
+  if (limit !== null) {
+    return { document: null, mistakes: [...mistakes, { ...limit.mistake, ...at(limit.offset) }] };
+  }
+  // Counted above, more strictly than the parser counts.
+  const value: unknown = document.toJS({ maxAliasCount: -1 });
+  return {
+    document: { value, place: (path, what = 'value') => at(offsetOf(document, path, what)) },
+    mistakes,
+  };
+}
+
+const tooDeep = {
+  code: 'too-deep',
+  message: `Nested deeper than ${depthMax} levels.`,
+  example: null,
+};
+
+/** What makes a text no YAML before it is parsed. */
+function unreadable(text: string): SyntaxMistake | null {
+  const start = { line: 1, column: 1, example: null };
+  if (text.charCodeAt(0) === 0xfeff) {
+    return {
+      ...start,
+      code: 'encoding',
+      message: 'The file begins with a byte-order mark: save it as UTF-8 without one.',
+    };
+  }
+  const control = /[^\P{Cc}\t\r\n]/u.exec(text);
+  if (control !== null) {
+    const before = text.slice(0, control.index);
+    return {
+      line: before.split('\n').length,
+      column: control.index - before.lastIndexOf('\n'),
+      code: 'encoding',
+      message: 'The file holds a control character: it is not a text file, or not UTF-8.',
+      example: null,
+    };
+  }
+  if (text.trim() === '') {
+    return {
+      ...start,
+      code: 'empty',
+      message: 'The file is empty: it needs the key secrets or notifiers.',
+      example:
+        'secrets: { reports-db: { provider: generated, backend: local://mcp/reports-db, every: 30d } }',
+    };
+  }
+  return null;
+}
+
+/** One sentence for each kind of mistake the parser finds; its own sentences may quote the file. */
+function describe(error: YAMLError, text: string): Omit<SyntaxMistake, keyof Place> {
+  const syntax = (message: string, example: string | null = null) => ({
+    code: 'yaml-syntax',
+    message,
+    example,
+  });
+  // The tab that makes trouble may be reported as any token that does not fit.
+  const lineStart = text.lastIndexOf('\n', error.pos[0] - 1) + 1;
+  const tabbed = /^ *\t/.test(text.slice(lineStart, text.indexOf('\n', error.pos[0]) + 1 || undefined));
+  if (error.code === 'TAB_AS_INDENT' || (tabbed && error.code !== 'DUPLICATE_KEY')) {
+    return { code: 'tab', message: 'A tab is used for indentation: YAML wants blanks.', example: 'two blanks for each level' };
+  }
+  switch (error.code) {
+    case 'DUPLICATE_KEY':
+      return { code: 'duplicate-key', message: 'This key stands twice in one map.', example: null };
+    case 'BAD_ALIAS':
+    case 'ALIAS_PROPS':
+    case 'MULTIPLE_ANCHORS':
+      return syntax(
+        'A word that starts with "*" or "&" is an alias or anchor, and this one does not fit: put plain text in quotes.',
+        'command: ["./list", "*.log"]',
+      );
+    case 'TAG_RESOLVE_FAILED':
+    case 'MULTIPLE_TAGS':
+    case 'BAD_COLLECTION_TYPE':
+      return syntax('A word that starts with "!" is a tag, and policies have none: put plain text in quotes.', 'reason: "!important"');
+    case 'MULTIPLE_DOCS':
+      return syntax('One file is one document: the second one begins here. Move it to a file of its own.');
+    case 'NON_STRING_KEY':
+      return syntax('A key is a plain word.');
+    case 'BAD_INDENT':
+      return syntax('The indentation does not fit the lines above.', 'two blanks for each level');
+    case 'BAD_DIRECTIVE':
+      return syntax('A line that starts with "%" is a directive, and policies have none.');
+    case 'BAD_SCALAR_START':
+      return syntax('Plain text cannot start with this character: put it in quotes.', 'cron: "@ 3 * * 0"');
+    case 'BAD_DQ_ESCAPE':
+      return syntax('In double quotes a backslash starts an escape: use single quotes.', "match: ['C:\\reports']");
+    case 'MISSING_CHAR':
+      return syntax('A closing quote, bracket, brace or comma is missing.', 'tags: [mcp, database]');
+    case 'RESOURCE_EXHAUSTION':
+      return tooDeep;
+    case 'BLOCK_AS_IMPLICIT_KEY':
+    case 'MULTILINE_IMPLICIT_KEY':
+    case 'KEY_OVER_1024_CHARS':
+      return syntax('A key and its colon stand on one line; a value with ": " in it stands in quotes.', 'reason: "freeze: holidays"');
+    case 'BLOCK_IN_FLOW':
+    case 'BAD_PROP_ORDER':
+    case 'IMPOSSIBLE':
+    case 'UNEXPECTED_TOKEN':
+      return syntax('This is not valid YAML here: look for a missing quote, colon or blank.', 'grace: 24h');
+    default:
+      return error.code satisfies never;
+  }
+}
+
+/** Depth, aliases and keys that would make the value something else than a tree of plain data. */
+function beyondLimits(
+  document: Document,
+): { readonly mistake: Omit<SyntaxMistake, keyof Place>; readonly offset: number } | null {
+  const limit = { aliases: 0 };
+  const anchored = new Set<string>();
+  const visit = (node: unknown, depth: number): ReturnType<typeof beyondLimits> => {
+    const offset = (node as Node | null)?.range?.[0] ?? 0;
+    if (depth > depthMax) return { mistake: tooDeep, offset };
+    if (isAlias(node)) {
+      limit.aliases++;
+      // An alias to a part with aliases multiplies: only flat ones are taken, so nothing unfolds twice.
+      if (limit.aliases > aliasMax || !anchored.has(node.source)) {
+        const message = `At most ${aliasMax} aliases, and none to a part that itself holds an alias: write it out.`;
+        return { mistake: { code: 'alias', message, example: null }, offset };
+      }
+      return null;
+    }
+    const before = limit.aliases;
+    const parts = isMap(node) ? node.items.map((pair) => pair.value) : isSeq(node) ? node.items : [];
+    if (isMap(node)) {
+      const odd = node.items.find(({ key }) => isScalar(key) && key.value === '__proto__');
+      if (odd !== undefined) {
+        const message = 'This key is not allowed.';
+        return {
+          mistake: { code: 'unknown-key', message, example: null },
+          offset: (odd.key as Node).range?.[0] ?? offset,
+        };
+      }
+    }
+    for (const part of parts) {
+      const found = visit(part, depth + 1);
+      if (found !== null) return found;
+    }
+    const anchor = (node as { anchor?: string } | null)?.anchor;
+    if (anchor !== undefined) {
+      if (limit.aliases === before) anchored.add(anchor);
+      else anchored.delete(anchor);
+    }
+    return null;
+  };
+  return visit(document.contents, 0);
+}
+
+function offsetOf(document: Document, path: Path, what: 'key' | 'value'): number {
+  let node: unknown = document.contents;
+  let offset = rangeStart(node) ?? 0;
+  for (const [depth, part] of path.entries()) {
+    const isLast = depth === path.length - 1;
+    if (isMap(node)) {
+      const pair = node.items.findLast(({ key }) => isScalar(key) && key.value === part);
+      if (pair === undefined) return offset;
+      const keyOffset = rangeStart(pair.key) ?? offset;
+      const isEmpty = isScalar(pair.value) && pair.value.value === null && pair.value.source === '';
+      // A map that begins on the next line is best shown at its key.
+      const isBlock = (isMap(pair.value) || isSeq(pair.value)) && pair.value.flow !== true;
+      const asKey = (isLast && (what === 'key' || isBlock)) || isEmpty || pair.value === null;
+      offset = asKey ? keyOffset : (rangeStart(pair.value) ?? keyOffset);
+      if (!isLast && isBlock) offset = keyOffset;
+      node = pair.value;
+    } else if (isSeq(node) && typeof part === 'number') {
+      node = node.items[part];
+      offset = rangeStart(node) ?? offset;
+    } else {
+      return offset;
+    }
+  }
+  return offset;
+}
+
+function rangeStart(node: unknown): number | null {
+  return (node as Node | null | undefined)?.range?.[0] ?? null;
+}
