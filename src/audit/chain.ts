@@ -1,6 +1,6 @@
 /** The keyed chain of audit lines: how each follows from the one before, and what proves where it ends. */
 import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
-import type { AuditChain, AuditHead, AuditLine } from '../journal/journal.ts';
+import type { AuditChain, AuditEvent, AuditHead, AuditLine } from '../journal/journal.ts';
 import { canonicalJson } from '../secret/canonical.ts';
 
 /** `edited`: the content changed, or the line before it did. `cut`: lines are missing at the end. */
@@ -62,13 +62,25 @@ export function createAuditChain(key: Uint8Array): VerifyingChain {
   return {
     next(head, event) {
       const seq = (head?.seq ?? 0) + 1;
-      const line = canonicalJson({ seq, ...event });
+      const line = lineOf(seq, event);
       const mac = macOf(head?.mac ?? first, seq, line);
       return { entry: { seq, line, mac }, head: { seq, mac, proof: proofOf(seq, mac) } };
     },
     verify: async (lines, head) => (await verifyLines(lines, head)).problem?.message ?? null,
     verifyLines,
   };
+}
+
+/** Canonical JSON, as `canonicalJson` would give it, with the known keys sorted here: this runs in every step. */
+function lineOf(seq: number, event: AuditEvent): string {
+  const { action, actor, at, outcome, reason, rotation, secret } = event;
+  const before = JSON.stringify({
+    action,
+    actor: { channel: actor.channel, id: actor.id, proven: actor.proven },
+    at,
+  });
+  const after = JSON.stringify({ outcome, reason, rotation, secret, seq });
+  return `${before.slice(0, -1)},"detail":${canonicalJson(event.detail)},${after.slice(1)}`;
 }
 
 function problemAt(

@@ -55,7 +55,7 @@ async function sanitized<T>(
     signal.throwIfAborted();
     return await work();
   } catch (error) {
-    if (isRotatedError(error) && error !== signal.reason) throw error;
+    if (isRotatedError(error)) throw error;
     if (!signal.aborted) throw asRotatedError(error, effect);
     throw asRotatedError(new DOMException('', 'AbortError'), effect);
   }

@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { access, type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Random } from '../clock.ts';
-import { asRotatedError, RotatedError } from '../errors.ts';
+import { asRotatedError, isRotatedError, RotatedError } from '../errors.ts';
 import { consumerFailed, consumerUnsafe } from './failures.ts';
 import { checkFolder, type Folder, ownUid, statOrNull, systemCode } from './guards.ts';
 
@@ -70,7 +70,7 @@ export interface Replacement {
  */
 export async function replaceFile(replacement: Replacement): Promise<void> {
   const { path, place, text, mode, signal } = replacement;
-  const { folder, existing } = await checkDestination(path, place);
+  const { folder, existing } = await reachable(path, place);
   const name = basename(path);
   await clearLeftovers(folder.path, name, place);
   const target = join(folder.path, name);
@@ -92,6 +92,15 @@ export async function replaceFile(replacement: Replacement): Promise<void> {
     if (!written) await unlink(temporary).catch(() => undefined);
   }
   await syncFolder(folder.path);
+}
+
+async function reachable(path: string, place: string): Promise<Destination> {
+  try {
+    return await checkDestination(path, place);
+  } catch (error) {
+    if (!isRotatedError(error, 'not-found', 'denied')) throw error;
+    throw consumerFailed(place, 'cannot be written now', 'none', error.next, error);
+  }
 }
 
 async function writeNew(

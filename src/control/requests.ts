@@ -61,7 +61,7 @@ const request = z.discriminatedUnion('method', [
   z.strictObject({
     id,
     method: z.literal('audit'),
-    params: z.strictObject({ secret: name.nullable(), from: z.int().min(0), most: count }),
+    params: z.strictObject({ secret: name.nullable(), from: z.int(), most: count }),
   }),
   z.strictObject({ id, method: z.literal('auditVerify'), params: z.strictObject({}) }),
   z.strictObject({

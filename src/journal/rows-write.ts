@@ -58,8 +58,23 @@ function writeRotation(
   const data = JSON.stringify(row.data);
   const wake = row.wakeAtUptimeMs ?? wakeAtOnce;
   const [active, parked] = [Number(row.active), Number(row.parked)];
+  // The common step: no indexed column changes, so none is named and no page of an index is written.
+  const stepped = database.run(
+    'UPDATE rotation SET phase = ?, version = version + 1, fence = ?, data = ? WHERE id = ? AND version = ? AND active = ? AND parked = ? AND wake = ? AND ended_at IS ? AND secrets = ?',
+    row.phase,
+    fence,
+    data,
+    row.id,
+    expectVersion,
+    active,
+    parked,
+    wake,
+    row.endedAt,
+    secrets,
+  );
+  if (stepped > 0) return;
   const old = database.get(
-    'SELECT seq, version, secrets, active, parked, wake, ended_at FROM rotation WHERE id = ?',
+    'SELECT seq, version, secrets, active FROM rotation WHERE id = ?',
     row.id,
   );
   const what = `Rotation ${row.id}`;
@@ -85,22 +100,6 @@ function writeRotation(
     throw conflict(`The secrets of rotation ${row.id} cannot change.`, row.secrets[0]);
   }
   const seq = old['seq'] as number;
-  if (
-    old['active'] === active &&
-    old['parked'] === parked &&
-    old['wake'] === wake &&
-    old['ended_at'] === row.endedAt
-  ) {
-    // The common step: no indexed column is named, so no page of an index is written.
-    database.run(
-      'UPDATE rotation SET phase = ?, version = version + 1, fence = ?, data = ? WHERE seq = ?',
-      row.phase,
-      fence,
-      data,
-      seq,
-    );
-    return;
-  }
   database.run(
     'UPDATE rotation SET phase = ?, version = version + 1, fence = ?, active = ?, parked = ?, wake = ?, ended_at = ?, data = ? WHERE seq = ?',
     row.phase,

@@ -14,6 +14,7 @@ export const applicationId = 0x524f5444;
 const tables = `
 CREATE TABLE state (
   id INTEGER PRIMARY KEY CHECK (id = 1),
+  revision INTEGER NOT NULL,
   fence INTEGER NOT NULL,
   pid INTEGER, host TEXT, what TEXT, process TEXT,
   until_ms REAL, boot TEXT,
@@ -142,7 +143,7 @@ export function prepareSchema(database: Database, boot: string): void {
     if (readVersion(database) === 0) {
       database.exec(tables);
       database.run(
-        'INSERT INTO state (id, fence, uptime_ms, anchor_ms, anchor_boot, newest_wall) VALUES (1, 0, 0, 0, ?, 0)',
+        'INSERT INTO state (id, revision, fence, uptime_ms, anchor_ms, anchor_boot, newest_wall) VALUES (1, 0, 0, 0, 0, ?, 0)',
         boot,
       );
       database.exec(`PRAGMA application_id = ${applicationId}`);

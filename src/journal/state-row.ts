@@ -3,6 +3,8 @@ import type { Database } from './database.ts';
 import type { AuditHead } from './journal.ts';
 
 export interface StateRow {
+  /** +1 with each write, by whomever: tells a copy in memory that it is stale. */
+  readonly revision: number;
   readonly fence: number;
   readonly pid: number | null;
   readonly host: string | null;
@@ -22,11 +24,12 @@ export interface StateRow {
 
 export function readState(database: Database): StateRow {
   const row = database.get(
-    'SELECT fence, pid, host, what, process, until_ms, boot, uptime_ms, anchor_ms, anchor_boot, newest_wall, head_seq, head_mac, head_proof FROM state',
+    'SELECT revision, fence, pid, host, what, process, until_ms, boot, uptime_ms, anchor_ms, anchor_boot, newest_wall, head_seq, head_mac, head_proof FROM state',
   );
   if (row === undefined) throw new Error('The state row is missing.');
   const seq = row['head_seq'] as number | null;
   return {
+    revision: row['revision'] as number,
     fence: row['fence'] as number,
     pid: row['pid'] as number | null,
     host: row['host'] as string | null,
@@ -45,23 +48,49 @@ export function readState(database: Database): StateRow {
   };
 }
 
-export function writeState(database: Database, state: StateRow): void {
+/** False where the row is not at `before` any more: then nothing was written. */
+export function writeState(database: Database, before: StateRow, state: StateRow): boolean {
   const { head } = state;
-  database.run(
-    'UPDATE state SET fence = ?, pid = ?, host = ?, what = ?, process = ?, until_ms = ?, boot = ?, uptime_ms = ?, anchor_ms = ?, anchor_boot = ?, newest_wall = ?, head_seq = ?, head_mac = ?, head_proof = ? WHERE id = 1',
-    state.fence,
-    state.pid,
-    state.host,
-    state.what,
-    state.process,
-    state.untilMs,
-    state.boot,
-    state.uptimeMs,
-    state.anchorMs,
-    state.anchorBoot,
-    state.newestWall,
-    head?.seq ?? null,
-    head?.mac ?? null,
-    head?.proof ?? null,
+  if (
+    state.fence === before.fence &&
+    state.untilMs === before.untilMs &&
+    state.anchorBoot === before.anchorBoot
+  ) {
+    return (
+      database.run(
+        'UPDATE state SET revision = revision + 1, uptime_ms = ?, anchor_ms = ?, newest_wall = ?, head_seq = ?, head_mac = ?, head_proof = ? WHERE id = 1 AND revision = ?',
+        state.uptimeMs,
+        state.anchorMs,
+        state.newestWall,
+        head?.seq ?? null,
+        head?.mac ?? null,
+        head?.proof ?? null,
+        before.revision,
+      ) > 0
+    );
+  }
+  return (
+    database.run(
+      'UPDATE state SET revision = revision + 1, fence = ?, pid = ?, host = ?, what = ?, process = ?, until_ms = ?, boot = ?, uptime_ms = ?, anchor_ms = ?, anchor_boot = ?, newest_wall = ?, head_seq = ?, head_mac = ?, head_proof = ? WHERE id = 1 AND revision = ?',
+      state.fence,
+      state.pid,
+      state.host,
+      state.what,
+      state.process,
+      state.untilMs,
+      state.boot,
+      state.uptimeMs,
+      state.anchorMs,
+      state.anchorBoot,
+      state.newestWall,
+      head?.seq ?? null,
+      head?.mac ?? null,
+      head?.proof ?? null,
+      before.revision,
+    ) > 0
   );
+}
+
+export function stateIsAt(database: Database, revision: number): boolean {
+  return database.get('SELECT revision FROM state WHERE id = 1')?.['revision'] === revision;
 }

@@ -4,7 +4,7 @@ import type { Clock } from '../clock.ts';
 import { isRotatedError, RotatedError } from '../errors.ts';
 import type { Database } from './database.ts';
 import { holderName } from './lease.ts';
-import { readState, type StateRow, writeState } from './state-row.ts';
+import { readState, type StateRow, stateIsAt, writeState } from './state-row.ts';
 
 export interface Transaction {
   readonly database: Database;
@@ -13,7 +13,7 @@ export interface Transaction {
 }
 
 export interface Writer {
-  /** On disk when the promise resolves, undone when it rejects. `work` is synchronous. */
+  /** On disk when the promise resolves, undone when it rejects. `work` is synchronous, and may run twice. */
   submit<T>(work: (transaction: Transaction) => T): Promise<T>;
   /** Resolves once nothing is waiting; later work is refused. */
   close(): Promise<void>;
@@ -33,6 +33,7 @@ const busyPauseMs = 10;
 
 export function createWriter(database: Database, clock: Clock): Writer {
   const queue: Job[] = [];
+  let known: StateRow | null = null;
   let scheduled = false;
   let closing: (() => void) | null = null;
   let closed = false;
@@ -47,9 +48,10 @@ export function createWriter(database: Database, clock: Clock): Writer {
   function flush(): void {
     const jobs = queue.splice(0, jobsMost);
     try {
-      runBatch(database, jobs);
+      known = runBatch(database, jobs, known);
       busySinceMs = null;
     } catch (error) {
+      known = null;
       if (isRotatedError(error, 'state-busy') && waitMore()) {
         queue.unshift(...jobs);
         void clock.sleep(busyPauseMs).then(flush, () => refuseAll(queue.splice(0), error));
@@ -92,26 +94,50 @@ export function createWriter(database: Database, clock: Clock): Writer {
   };
 }
 
-/** Throws only where none of the jobs was settled and none took effect. */
-function runBatch(database: Database, jobs: readonly Job[]): void {
+/**
+ * Gives the state row as it stands now, for the next batch. Throws only where no job was settled and none took effect.
+ * `known`: the row as the last batch left it, which spares reading it; where another process wrote meanwhile, all is
+ * undone and run again on the row as it is.
+ */
+function runBatch(database: Database, jobs: readonly Job[], known: StateRow | null): StateRow {
   const settle: (() => void)[] = [];
   database.run('BEGIN IMMEDIATE');
+  let after: StateRow | null;
   try {
-    const before = readState(database);
+    const before = known ?? readState(database);
     const transaction: Transaction = { database, state: before };
-    const [only] = jobs;
     // One alone needs no savepoint: if it fails, the transaction is undone.
-    if (jobs.length === 1 && only !== undefined) {
-      const value = only.work(transaction);
-      settle.push(() => only.resolve(value));
-    } else for (const job of jobs) settle.push(runJob(transaction, job));
-    if (transaction.state !== before) writeState(database, transaction.state);
-    database.run('COMMIT');
+    const [only] = jobs;
+    if (jobs.length === 1 && only !== undefined) settle.push(runAlone(transaction, only));
+    else for (const job of jobs) settle.push(runJob(transaction, job));
+    after = finish(transaction, before);
+    if (database.inTransaction) database.run(after === null ? 'ROLLBACK' : 'COMMIT');
   } catch (error) {
-    if (database.inTransaction) database.exec('ROLLBACK');
+    if (database.inTransaction) database.run('ROLLBACK');
     throw error;
   }
+  if (after === null) return runBatch(database, jobs, null);
   for (const done of settle) done();
+  return after;
+}
+
+/** null where the row in memory was stale. */
+function finish({ database, state }: Transaction, before: StateRow): StateRow | null {
+  if (state === before) return stateIsAt(database, before.revision) ? before : null;
+  const written = writeState(database, before, state);
+  return written ? { ...state, revision: before.revision + 1 } : null;
+}
+
+function runAlone(transaction: Transaction, job: Job): () => void {
+  const { database, state } = transaction;
+  try {
+    const value = job.work(transaction);
+    return () => job.resolve(value);
+  } catch (error) {
+    transaction.state = state;
+    if (database.inTransaction) database.run('ROLLBACK');
+    return () => job.reject(error);
+  }
 }
 
 function runJob(transaction: Transaction, job: Job): () => void {

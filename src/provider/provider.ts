@@ -76,7 +76,7 @@ export interface Traits {
 export interface ProviderContext {
   /** The secret this session is for: a name for tags and messages. */
   readonly secret: string;
-  /** The admin credential that the policy names, resolved at each call and never kept. Throws where the policy names none. */
+  /** The admin credential that the policy names, resolved at each call and never kept. Throws `provider-options` where the policy names none. */
   admin(signal: AbortSignal): Promise<Fields>;
   readonly clock: Clock;
   readonly random: Random;
@@ -147,7 +147,10 @@ export interface MintRequest extends PrepareRequest {
   } | null;
 }
 
-/** A provider whose credential is one value calls that field `value`. */
+/**
+ * A provider whose credential is one value calls that field `value`. The names in `publicFieldNames` (answers.ts:
+ * username, host, port, database, kid, publicKey, publicJwk) are for what is not secret; every other field is redacted.
+ */
 export interface Minted {
   readonly ref: Ref;
   readonly fields: Fields;

@@ -25,7 +25,9 @@ export async function step(context: Context, rotation: Rotation): Promise<StepRe
     case 'minted':
       return stage(context, rotation);
     case 'staged':
-      return needsDistribution(context, rotation) ? distribute(context, rotation) : verify(context, rotation);
+      return needsDistribution(context, rotation)
+        ? distribute(context, rotation)
+        : verify(context, rotation);
     case 'distributed':
       return verify(context, rotation);
     case 'verified':
@@ -66,7 +68,16 @@ export async function advance(context: Context, rotation: Rotation): Promise<Ste
 async function fail(context: Context, rotation: Rotation, thrown: unknown): Promise<StepResult> {
   const { ports, store } = context;
   const error = asRotatedError(thrown, 'unknown', rotation.secrets[0]);
-  if (error.code === 'unexpected') ports.log.error({ rotation: rotation.id, secret: rotation.secrets[0], phase: rotation.phase, stack: stackOf(thrown) }, 'a step failed unexpectedly');
+  if (error.code === 'unexpected')
+    ports.log.error(
+      {
+        rotation: rotation.id,
+        secret: rotation.secrets[0],
+        phase: rotation.phase,
+        stack: stackOf(thrown),
+      },
+      'a step failed unexpectedly',
+    );
   const attempts = rotation.data.attempts + 1;
   const decision = decideFailure({
     phase: rotation.phase,
@@ -85,22 +96,52 @@ async function fail(context: Context, rotation: Rotation, thrown: unknown): Prom
       const counted = decision.counts ? attempts : rotation.data.attempts;
       const next = { ...withData(rotation, { attempts: counted, lastError }), wakeAtUptimeMs };
       const isFirst = rotation.data.lastError?.code !== error.code;
-      await commit(context, next, { audit: isFirst ? auditRotation(at, rotation, `rotation.${rotation.phase}.failed`, 'failed', () => ({ code: error.code, attempts })) : [] });
+      await commit(context, next, {
+        audit: isFirst
+          ? auditRotation(at, rotation, `rotation.${rotation.phase}.failed`, 'failed', () => ({
+              code: error.code,
+              attempts,
+            }))
+          : [],
+      });
       return { kind: 'wait', untilUptimeMs: wakeAtUptimeMs, waitsFor: error.message };
     }
     case 'park': {
       const parked = { code: error.code, message: error.message, next: error.next, at };
       const next = { ...withData(rotation, { attempts, lastError, parked }), parked: true };
-      const moved = await commit(context, next, { audit: auditRotation(at, rotation, 'rotation.parked', 'failed', () => ({ code: error.code })) });
+      const moved = await commit(context, next, {
+        audit: auditRotation(at, rotation, 'rotation.parked', 'failed', () => ({
+          code: error.code,
+        })),
+      });
       for (const member of rotation.data.members) {
-        ports.notify(member.policy, { secret: member.secret, rotation: rotation.id, level: 'alert', event: 'rotation.parked', message: error.message, next: error.next });
+        ports.notify(member.policy, {
+          secret: member.secret,
+          rotation: rotation.id,
+          level: 'alert',
+          event: 'rotation.parked',
+          message: error.message,
+          next: error.next,
+        });
       }
       return moved;
     }
     case 'abandon': {
-      const moved = await abandon(context, rotation, { code: error.code, message: error.message }, true);
+      const moved = await abandon(
+        context,
+        rotation,
+        { code: error.code, message: error.message },
+        true,
+      );
       for (const member of rotation.data.members) {
-        ports.notify(member.policy, { secret: member.secret, rotation: rotation.id, level: 'alert', event: 'rotation.abandoned', message: error.message, next: error.next });
+        ports.notify(member.policy, {
+          secret: member.secret,
+          rotation: rotation.id,
+          level: 'alert',
+          event: 'rotation.abandoned',
+          message: error.message,
+          next: error.next,
+        });
       }
       return moved;
     }
@@ -112,5 +153,9 @@ async function fail(context: Context, rotation: Rotation, thrown: unknown): Prom
 /** File and line only: a foreign error's text may hold anything. */
 function stackOf(error: unknown): string {
   if (!(error instanceof Error) || error.stack === undefined) return '';
-  return error.stack.split('\n').filter((line) => line.trimStart().startsWith('at ')).slice(0, 6).join('\n');
+  return error.stack
+    .split('\n')
+    .filter((line) => line.trimStart().startsWith('at '))
+    .slice(0, 6)
+    .join('\n');
 }

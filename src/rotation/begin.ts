@@ -23,14 +23,21 @@ export interface Beginning {
 }
 
 /** The rotation as it will be, and the rows that change with it; the caller commits both. */
-export async function beginning(context: Context, wanted: Beginning): Promise<{ rotation: Rotation; draft: Draft }> {
+export async function beginning(
+  context: Context,
+  wanted: Beginning,
+): Promise<{ rotation: Rotation; draft: Draft }> {
   const { ports, store } = context;
   const now = ports.clock.now();
   const uptimeMs = await store.journal.uptimeMs();
   const states = new Map<string, SecretState>();
   for (const policy of wanted.policies) {
     const state = await store.secret(policy.name);
-    if (state === null) throw new RotatedError('policy-unknown', `The journal does not know ${policy.name} yet.`, { secret: policy.name, next: 'Try again when its policy is loaded.' });
+    if (state === null)
+      throw new RotatedError('policy-unknown', `The journal does not know ${policy.name} yet.`, {
+        secret: policy.name,
+        next: 'Try again when its policy is loaded.',
+      });
     states.set(policy.name, state);
   }
   const policies = [...wanted.policies].sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -53,7 +60,13 @@ export async function beginning(context: Context, wanted: Beginning): Promise<{ 
       mode: wanted.mode,
       actor: wanted.actor,
       reason: wanted.reason,
-      members: policies.map((policy) => memberOf(policy, wanted.inherited.get(policy.name) ?? [], states.get(policy.name)?.generation ?? 0)),
+      members: policies.map((policy) =>
+        memberOf(
+          policy,
+          wanted.inherited.get(policy.name) ?? [],
+          states.get(policy.name)?.generation ?? 0,
+        ),
+      ),
       phases: [{ phase: 'planned', at: now, uptimeMs }],
       attempts: 0,
       lastError: null,
@@ -84,7 +97,12 @@ export async function beginning(context: Context, wanted: Beginning): Promise<{ 
 }
 
 /** The due instant is used up, whatever becomes of the rotation: the same one never fires twice. */
-export function firedState(context: Pick<Context, 'ports'>, policy: Policy, state: SecretState, fired: number): SecretState {
+export function firedState(
+  context: Pick<Context, 'ports'>,
+  policy: Policy,
+  state: SecretState,
+  fired: number,
+): SecretState {
   const data = { ...state.data, firedBefore: state.data.firedAt, firedAt: fired, looked: true };
   const now = context.ports.scheduleClock.now();
   const { current, knownSince } = data;

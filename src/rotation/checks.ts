@@ -34,7 +34,11 @@ const definitive: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'unsupported',
 ]);
 
-const forPerson: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['needs-person', 'mint-blind', 'pending-foreign']);
+const forPerson: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'needs-person',
+  'mint-blind',
+  'pending-foreign',
+]);
 
 export function decideFailure(facts: {
   readonly phase: Phase;
@@ -54,13 +58,19 @@ export function decideFailure(facts: {
   if (forPerson.has(code)) return { kind: 'park' };
   if (definitive.has(code)) return { kind: 'abandon' };
   // A leaked key stays alive for as long as an emergency gives up: it does not.
-  if (kind === 'emergency') return { kind: 'retry', delayMs: Math.min(delayMs, 30_000), counts: true };
-  return attempts < facts.attemptsMax ? { kind: 'retry', delayMs, counts: true } : { kind: 'abandon' };
+  if (kind === 'emergency')
+    return { kind: 'retry', delayMs: Math.min(delayMs, 30_000), counts: true };
+  return attempts < facts.attemptsMax
+    ? { kind: 'retry', delayMs, counts: true }
+    : { kind: 'abandon' };
 }
 
 /** Doubles with each attempt, at most five minutes, half of it random so that failures in step do not stay in step. */
 export function backoffMs(attempts: number, jitter: number): number {
-  const full = Math.min(backoffMostMs, backoffBaseMs * 2 ** Math.min(20, Math.max(0, attempts - 1)));
+  const full = Math.min(
+    backoffMostMs,
+    backoffBaseMs * 2 ** Math.min(20, Math.max(0, attempts - 1)),
+  );
   return full / 2 + (full / 2) * jitter;
 }
 
@@ -131,7 +141,11 @@ export function hasRoom(facts: {
 }
 
 /** Why the new credential is not the equal of its predecessor; null where it is, as far as both are known. */
-export function rightsDiffer(before: Rights | null, after: Rights, mintedAt: number): string | null {
+export function rightsDiffer(
+  before: Rights | null,
+  after: Rights,
+  mintedAt: number,
+): string | null {
   if (before === null) return null;
   if (before.scopes !== undefined && after.scopes !== undefined) {
     const [old, now] = [new Set(before.scopes), new Set(after.scopes)];
@@ -144,7 +158,11 @@ export function rightsDiffer(before: Rights | null, after: Rights, mintedAt: num
     return `its owner is ${after.owner}, the predecessor's was ${before.owner}`;
   }
   if (after.expiresAt !== undefined && after.expiresAt <= mintedAt) return 'it has already expired';
-  if (before.expiresAt !== undefined && after.expiresAt !== undefined && after.expiresAt < before.expiresAt) {
+  if (
+    before.expiresAt !== undefined &&
+    after.expiresAt !== undefined &&
+    after.expiresAt < before.expiresAt
+  ) {
     return 'it expires before its predecessor does';
   }
   return null;
@@ -169,7 +187,10 @@ export interface Adoption {
   readonly unconfirmed: readonly string[];
   /** `consumer instance` for each that is not there yet. */
   readonly waitingFor: readonly string[];
-  readonly seen: readonly (InstanceReport & { readonly consumer: string; readonly secret: string })[];
+  readonly seen: readonly (InstanceReport & {
+    readonly consumer: string;
+    readonly secret: string;
+  })[];
 }
 
 /** Decided per instance: one that was seen and is not seen now is unreachable until it is proven gone. */
@@ -190,7 +211,8 @@ export function decideAdoption(replies: readonly ConsumerReply[]): Adoption {
       .map((instance): InstanceReport => ({ instance, generation: null, state: 'unreachable' }));
     for (const one of [...instances, ...missing]) {
       seen.push({ ...one, consumer, secret });
-      if (!instanceAdopted(one, generation)) waitingFor.push(`${consumer} ${one.instance} (${one.state})`);
+      if (!instanceAdopted(one, generation))
+        waitingFor.push(`${consumer} ${one.instance} (${one.state})`);
     }
   }
   return {
@@ -245,14 +267,18 @@ export function decideAdoptionStep(facts: {
 }
 
 /** A group follows its most careful member. */
-export function strictestThen(thens: readonly ('wait' | 'revoke' | 'rollback')[]): 'wait' | 'revoke' | 'rollback' {
+export function strictestThen(
+  thens: readonly ('wait' | 'revoke' | 'rollback')[],
+): 'wait' | 'revoke' | 'rollback' {
   if (thens.includes('wait')) return 'wait';
   return thens.includes('rollback') ? 'rollback' : 'revoke';
 }
 
 // ---- revoke --------------------------------------------------------------------------------------------------------
 
-export type Quiet = { readonly quiet: true } | { readonly quiet: false; readonly lastUsedAt: number };
+export type Quiet =
+  | { readonly quiet: true }
+  | { readonly quiet: false; readonly lastUsedAt: number };
 
 /** Where the issuer reports last use: is the old credential out of use? */
 export function decideQuiet(facts: {
@@ -269,11 +295,16 @@ export function decideQuiet(facts: {
 }
 
 /** Whether revoking first is possible here, and how; a sentence where it is not. */
-export function decideContain(traits: Traits): { readonly by: 'disable' | 'revoke' } | { readonly refused: string } {
+export function decideContain(
+  traits: Traits,
+): { readonly by: 'disable' | 'revoke' } | { readonly refused: string } {
   if (traits.strategy === 'self-generated') {
-    return { refused: 'its verifiers would have nothing left to accept: there is no issuer to revoke at' };
+    return {
+      refused: 'its verifiers would have nothing left to accept: there is no issuer to revoke at',
+    };
   }
-  if (traits.revokeScope === 'family') return { refused: 'revoking it would end its successors too' };
+  if (traits.revokeScope === 'family')
+    return { refused: 'revoking it would end its successors too' };
   return { by: traits.capabilities.disable ? 'disable' : 'revoke' };
 }
 
@@ -287,7 +318,11 @@ export type NowDecision =
   | { readonly kind: 'supersede'; readonly inherit: 'olds' | 'olds-and-new' | 'new' };
 
 export function decideNow(
-  active: { readonly phase: Phase; readonly kind: Kind; readonly mode: EmergencyMode | null } | null,
+  active: {
+    readonly phase: Phase;
+    readonly kind: Kind;
+    readonly mode: EmergencyMode | null;
+  } | null,
 ): NowDecision {
   if (active === null) return { kind: 'begin' };
   switch (active.phase) {

@@ -44,7 +44,11 @@ export type StepResult = Moved | Wait;
  * One change of the world outside. The fence and the lease are read again right before it, since this process may have been
  * stopped for longer than its lease since it last knew that it owns the state.
  */
-export async function effect<T>(context: Context, point: string, call: () => Promise<T>): Promise<T> {
+export async function effect<T>(
+  context: Context,
+  point: string,
+  call: () => Promise<T>,
+): Promise<T> {
   const { ports } = context;
   await ports.at?.(`before:${point}`);
   context.signal.throwIfAborted();
@@ -64,7 +68,12 @@ export async function commit(context: Context, next: Rotation, extra: Draft = {}
 }
 
 /** The rotation in its next phase: marks the instant, forgets the failures of the step that is done. */
-export async function inPhase(context: Context, rotation: Rotation, phase: Phase, data: Partial<RotationData> = {}): Promise<Rotation> {
+export async function inPhase(
+  context: Context,
+  rotation: Rotation,
+  phase: Phase,
+  data: Partial<RotationData> = {},
+): Promise<Rotation> {
   const now = context.ports.clock.now();
   const uptimeMs = await context.ports.journal.uptimeMs();
   const ended = endPhases.has(phase);
@@ -106,28 +115,45 @@ export async function moveTo(
     ...extra,
     audit: [
       ...(extra.audit ?? []),
-      ...auditRotation(context.ports.clock.now(), next, `rotation.${phase}`, phase === 'abandoned' ? 'failed' : 'done', (secret) => {
-        const member = members.find((one) => one.secret === secret);
-        const { failure } = next.data;
-        return {
-          kind: next.data.kind,
-          generation: member?.generation ?? null,
-          ref: member?.minted?.ref ?? null,
-          fingerprint: member?.minted?.fingerprint ?? null,
-          ...(failure === null ? {} : { failure: failure.code }),
-        };
-      }),
+      ...auditRotation(
+        context.ports.clock.now(),
+        next,
+        `rotation.${phase}`,
+        phase === 'abandoned' ? 'failed' : 'done',
+        (secret) => {
+          const member = members.find((one) => one.secret === secret);
+          const { failure } = next.data;
+          return {
+            kind: next.data.kind,
+            generation: member?.generation ?? null,
+            ref: member?.minted?.ref ?? null,
+            fingerprint: member?.minted?.fingerprint ?? null,
+            ...(failure === null ? {} : { failure: failure.code }),
+          };
+        },
+      ),
     ],
   });
 }
 
-export function phaseMark(rotation: Rotation, phase: Phase): { readonly at: number; readonly uptimeMs: number } {
+export function phaseMark(
+  rotation: Rotation,
+  phase: Phase,
+): { readonly at: number; readonly uptimeMs: number } {
   const mark = rotation.data.phases.findLast((one) => one.phase === phase);
-  if (mark === undefined) throw new RotatedError('unexpected', `Rotation ${rotation.id} has no mark of its phase ${phase}.`);
+  if (mark === undefined)
+    throw new RotatedError(
+      'unexpected',
+      `Rotation ${rotation.id} has no mark of its phase ${phase}.`,
+    );
   return mark;
 }
 
-export async function withSession<T>(context: Context, policy: Policy, work: (session: ProviderSession) => Promise<T>): Promise<T> {
+export async function withSession<T>(
+  context: Context,
+  policy: Policy,
+  work: (session: ProviderSession) => Promise<T>,
+): Promise<T> {
   await using session = await context.ports.provider(policy).open();
   return await work(session);
 }
@@ -137,6 +163,9 @@ export function backendOf(context: Context, policy: Policy): Backend {
 }
 
 /** Runs `work` for each in order; members of a rotation are few and their order is part of the record. */
-export async function inOrder<T>(all: readonly T[], work: (one: T) => Promise<void>): Promise<void> {
+export async function inOrder<T>(
+  all: readonly T[],
+  work: (one: T) => Promise<void>,
+): Promise<void> {
   for (const one of all) await work(one);
 }

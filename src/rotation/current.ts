@@ -34,8 +34,12 @@ export async function readOwn(
   const fields = fromItem(policy, item.fields, note);
   if (fields === null) return null;
   const mapping = policy.backend.fields;
-  const own = new Set(mapping === null ? (note?.fields ?? Object.keys(item.fields)) : Object.keys(mapping));
-  const itemFields = Object.fromEntries(Object.entries(item.fields).filter(([name]) => own.has(name)));
+  const own = new Set(
+    mapping === null ? (note?.fields ?? Object.keys(item.fields)) : Object.keys(mapping),
+  );
+  const itemFields = Object.fromEntries(
+    Object.entries(item.fields).filter(([name]) => own.has(name)),
+  );
   return { version: item.version, fields, itemFields, note, item };
 }
 

@@ -7,7 +7,16 @@ import type { Context } from './context.ts';
 import { backendOf, effect, withSession } from './context.ts';
 import { readOwn } from './current.ts';
 import { asKept } from './fields.ts';
-import type { Debt, DebtData, DebtKind, DebtStep, Intent, Known, Member, Rotation } from './model.ts';
+import type {
+  Debt,
+  DebtData,
+  DebtKind,
+  DebtStep,
+  Intent,
+  Known,
+  Member,
+  Rotation,
+} from './model.ts';
 import { sealIdOf } from './model.ts';
 import type { Ports } from './ports.ts';
 import { openKnown } from './seals.ts';
@@ -22,7 +31,13 @@ const personPollMs = 60_000;
 
 type MakerPorts = Pick<Ports, 'clock' | 'random'>;
 
-function debt(ports: MakerPorts, rotation: Rotation, member: Member, kind: DebtKind, data: Partial<DebtData>): Debt {
+function debt(
+  ports: MakerPorts,
+  rotation: Rotation,
+  member: Member,
+  kind: DebtKind,
+  data: Partial<DebtData>,
+): Debt {
   return {
     id: `${rotation.id}-${ports.random.bytes(4).toString('hex')}`,
     secret: member.secret,
@@ -60,16 +75,30 @@ export function revokeDebt(
   return debt(ports, rotation, member, 'revoke', { credential, ...more });
 }
 
-export function discardDebt(ports: MakerPorts, rotation: Rotation, member: Member, txn: string): Debt {
+export function discardDebt(
+  ports: MakerPorts,
+  rotation: Rotation,
+  member: Member,
+  txn: string,
+): Debt {
   return debt(ports, rotation, member, 'discard', { txn });
 }
 
-export function sweepDebt(ports: MakerPorts, rotation: Rotation, member: Member, intent: Intent, keep: Known | null): Debt {
+export function sweepDebt(
+  ports: MakerPorts,
+  rotation: Rotation,
+  member: Member,
+  intent: Intent,
+  keep: Known | null,
+): Debt {
   return debt(ports, rotation, member, 'sweep', { intent, credential: keep });
 }
 
 /** Pays what this rotation owes, once each; what fails stays owed. True where nothing is left. */
-export async function payOwn(context: Context, rotation: Pick<Rotation, 'id' | 'secrets'>): Promise<boolean> {
+export async function payOwn(
+  context: Context,
+  rotation: Pick<Rotation, 'id' | 'secrets'>,
+): Promise<boolean> {
   let clear = true;
   for (const secret of rotation.secrets) {
     const owed = (await context.store.debts(secret)).filter((one) => one.rotation === rotation.id);
@@ -105,7 +134,9 @@ async function settleByKind(context: Context, owed: Debt, done: DebtStep[]): Pro
       return sweep(context, owed);
     case 'discard':
       if (txn === null) return;
-      return effect(context, 'discard', () => backendOf(context, policy).discard(policy.backend.item, txn, context.signal));
+      return effect(context, 'discard', () =>
+        backendOf(context, policy).discard(policy.backend.item, txn, context.signal),
+      );
     default:
       return owed.kind satisfies never;
   }
@@ -134,7 +165,12 @@ async function revoke(context: Context, owed: Debt, done: DebtStep[]): Promise<v
         await revokeAtIssuer(context, session, owed, credential, fields);
       } catch (error) {
         // A person has to end it. They may have: a proof of death closes the debt without asking them to say so.
-        if (!isRotatedError(error, 'needs-person') || traits.capabilities.proof !== 'safe' || fields === null) throw error;
+        if (
+          !isRotatedError(error, 'needs-person') ||
+          traits.capabilities.proof !== 'safe' ||
+          fields === null
+        )
+          throw error;
         if ((await session.verify({ ref: credential.ref, fields }, context.signal)).ok) throw error;
       }
     });
@@ -142,11 +178,15 @@ async function revoke(context: Context, owed: Debt, done: DebtStep[]): Promise<v
       if (traits.capabilities.proof !== 'safe' || fields === null) return;
       const verdict = await session.verify({ ref: credential.ref, fields }, context.signal);
       if (verdict.ok) {
-        throw new RotatedError('still-alive', `The revoked credential of ${owed.secret} is still accepted.`, {
-          effect: 'applied',
-          secret: owed.secret,
-          next: 'Nothing to do yet: it is tried again. If this lasts, end it at the issuer by hand.',
-        });
+        throw new RotatedError(
+          'still-alive',
+          `The revoked credential of ${owed.secret} is still accepted.`,
+          {
+            effect: 'applied',
+            secret: owed.secret,
+            next: 'Nothing to do yet: it is tried again. If this lasts, end it at the issuer by hand.',
+          },
+        );
       }
     });
     await once('dropped', () => dropVersion(context, owed));
@@ -159,19 +199,28 @@ async function assertNotInUse(context: Context, owed: Debt, credential: Known): 
   if (owed.data.mayKillCurrent) return;
   const { policy } = owed.data;
   const served = await readOwn(context, policy, 'current');
-  const servedFingerprint = served === null ? null : context.ports.fingerprints.of(asKept(policy, served.fields));
+  const servedFingerprint =
+    served === null ? null : context.ports.fingerprints.of(asKept(policy, served.fields));
   const state = await context.store.secret(owed.secret);
   const active = await context.store.activeOf(owed.secret);
-  const minted = active?.id === owed.rotation ? undefined : active?.data.members.find((one) => one.secret === owed.secret)?.minted;
+  const minted =
+    active?.id === owed.rotation
+      ? undefined
+      : active?.data.members.find((one) => one.secret === owed.secret)?.minted;
   const inUse =
     servedFingerprint === credential.fingerprint ||
     state?.data.current?.fingerprint === credential.fingerprint ||
-    (credential.ref !== null && (state?.data.current?.ref === credential.ref || minted?.ref === credential.ref));
+    (credential.ref !== null &&
+      (state?.data.current?.ref === credential.ref || minted?.ref === credential.ref));
   if (inUse) {
-    throw new RotatedError('would-kill-current', `Revoking ${credential.ref ?? 'this credential'} would end what ${owed.secret} uses now.`, {
-      secret: owed.secret,
-      next: `Find out who wrote the old value back; then 'rotate run ${owed.secret}' replaces it and pays this debt.`,
-    });
+    throw new RotatedError(
+      'would-kill-current',
+      `Revoking ${credential.ref ?? 'this credential'} would end what ${owed.secret} uses now.`,
+      {
+        secret: owed.secret,
+        next: `Find out who wrote the old value back; then 'rotate run ${owed.secret}' replaces it and pays this debt.`,
+      },
+    );
   }
 }
 
@@ -180,11 +229,17 @@ async function dropAtVerifiers(context: Context, owed: Debt, credential: Known):
   if (generation <= credential.generation && owed.data.mayKillCurrent) return;
   for (const consumer of context.ports.consumers(owed.data.policy)) {
     if (consumer.role !== 'verifier') continue;
-    await effect(context, 'reload', () => consumer.reload([{ secret: owed.secret, generation, stage: 'retired' }], context.signal));
+    await effect(context, 'reload', () =>
+      consumer.reload([{ secret: owed.secret, generation, stage: 'retired' }], context.signal),
+    );
   }
 }
 
-async function disable(context: Context, session: ProviderSession, credential: Known): Promise<void> {
+async function disable(
+  context: Context,
+  session: ProviderSession,
+  credential: Known,
+): Promise<void> {
   const { ref } = credential;
   if (ref === null || session.disable === undefined) return;
   const call = session.disable.bind(session);
@@ -200,17 +255,27 @@ async function revokeAtIssuer(
 ): Promise<void> {
   const { traits } = context.ports.provider(owed.data.policy);
   if (traits.revokeScope === 'family') {
-    throw new RotatedError('needs-person', `Revoking the old credential of ${owed.secret} would end its successors too.`, {
-      secret: owed.secret,
-      next: 'Wait until it expires by itself, or end it at the issuer by hand when its successors are gone.',
-    });
+    throw new RotatedError(
+      'needs-person',
+      `Revoking the old credential of ${owed.secret} would end its successors too.`,
+      {
+        secret: owed.secret,
+        next: 'Wait until it expires by itself, or end it at the issuer by hand when its successors are gone.',
+      },
+    );
   }
-  const ref = credential.ref ?? (fields === null ? null : ((await session.resolve?.(fields, context.signal)) ?? null));
+  const ref =
+    credential.ref ??
+    (fields === null ? null : ((await session.resolve?.(fields, context.signal)) ?? null));
   if (ref === null) {
-    throw new RotatedError('needs-person', `The issuer's id of the old credential of ${owed.secret} is unknown.`, {
-      secret: owed.secret,
-      next: `End it at the issuer by hand (fingerprint ${credential.fingerprint}). The proof of its death closes this; where none is possible: 'rotate confirm ${owed.secret} --debt ${owed.id}'.`,
-    });
+    throw new RotatedError(
+      'needs-person',
+      `The issuer's id of the old credential of ${owed.secret} is unknown.`,
+      {
+        secret: owed.secret,
+        next: `End it at the issuer by hand (fingerprint ${credential.fingerprint}). The proof of its death closes this; where none is possible: 'rotate confirm ${owed.secret} --debt ${owed.id}'.`,
+      },
+    );
   }
   await effect(context, 'revoke', () => session.revoke(ref, context.signal));
 }
@@ -224,7 +289,11 @@ async function dropVersion(context: Context, owed: Debt): Promise<void> {
 }
 
 /** A revoke can take relatives along: the credential in use is tried again after each. */
-async function assertCurrentWorks(context: Context, session: ProviderSession, owed: Debt): Promise<void> {
+async function assertCurrentWorks(
+  context: Context,
+  session: ProviderSession,
+  owed: Debt,
+): Promise<void> {
   if (owed.data.mayKillCurrent) return;
   const served = await readOwn(context, owed.data.policy, 'current');
   const state = await context.store.secret(owed.secret);
@@ -241,11 +310,15 @@ async function assertCurrentWorks(context: Context, session: ProviderSession, ow
     message: `After the revoke of an older credential the one in use is refused: ${verdict.reason}.`,
     next: `Mint a new one: 'rotate run ${owed.secret}'. This provider should declare revokeScope: family.`,
   });
-  throw new RotatedError('verify-failed', `After the revoke the credential in use of ${owed.secret} is refused: ${verdict.reason}.`, {
-    effect: 'applied',
-    secret: owed.secret,
-    next: `Mint a new one: 'rotate run ${owed.secret}'.`,
-  });
+  throw new RotatedError(
+    'verify-failed',
+    `After the revoke the credential in use of ${owed.secret} is refused: ${verdict.reason}.`,
+    {
+      effect: 'applied',
+      secret: owed.secret,
+      next: `Mint a new one: 'rotate run ${owed.secret}'.`,
+    },
+  );
 }
 
 async function close(context: Context, owed: Debt): Promise<void> {
@@ -261,11 +334,17 @@ async function close(context: Context, owed: Debt): Promise<void> {
       ...(owed.kind === 'sweep' ? [sealIdOf(owed.rotation, owed.secret, 'prepared')] : []),
     ],
     audit: [
-      auditEvent(now, { secret: owed.secret, rotation: owed.rotation, actor, reason }, `debt.${owed.kind}.paid`, 'done', {
-        ref: isRevoke ? credential.ref : null,
-        fingerprint: isRevoke ? credential.fingerprint : null,
-        attempts: owed.data.attempts,
-      }),
+      auditEvent(
+        now,
+        { secret: owed.secret, rotation: owed.rotation, actor, reason },
+        `debt.${owed.kind}.paid`,
+        'done',
+        {
+          ref: isRevoke ? credential.ref : null,
+          fingerprint: isRevoke ? credential.fingerprint : null,
+          attempts: owed.data.attempts,
+        },
+      ),
     ],
   };
   await context.ports.at?.('before:commit:paid');
@@ -274,31 +353,63 @@ async function close(context: Context, owed: Debt): Promise<void> {
       ? draft
       : {
           ...draft,
-          rotations: [{ ...rotation, data: { ...rotation.data, deadAt: { ...rotation.data.deadAt, [owed.secret]: now } } }],
+          rotations: [
+            {
+              ...rotation,
+              data: { ...rotation.data, deadAt: { ...rotation.data.deadAt, [owed.secret]: now } },
+            },
+          ],
         },
   );
   await context.ports.at?.('after:commit:paid');
 }
 
-async function stayOwed(context: Context, owed: Debt, done: readonly DebtStep[], error: RotatedError): Promise<void> {
+async function stayOwed(
+  context: Context,
+  owed: Debt,
+  done: readonly DebtStep[],
+  error: RotatedError,
+): Promise<void> {
   const { ports, store } = context;
   const now = ports.clock.now();
   const attempts = owed.data.attempts + 1;
   const forPerson = error.code === 'needs-person' || error.code === 'mint-blind';
-  const delayMs = forPerson ? personPollMs : Math.max(error.retryAfterMs ?? 0, backoffMs(attempts, ports.random.fraction()));
+  const delayMs = forPerson
+    ? personPollMs
+    : Math.max(error.retryAfterMs ?? 0, backoffMs(attempts, ports.random.fraction()));
   const wakeAtUptimeMs = (await store.journal.uptimeMs()) + delayMs;
   const lastError = { code: error.code, message: error.message };
-  const parked = forPerson ? { code: error.code, message: error.message, next: error.next, at: owed.data.parked?.at ?? now } : null;
+  const parked = forPerson
+    ? {
+        code: error.code,
+        message: error.message,
+        next: error.next,
+        at: owed.data.parked?.at ?? now,
+      }
+    : null;
   await store.write({
     debts: [{ ...owed, wakeAtUptimeMs, data: { ...owed.data, done, attempts, lastError, parked } }],
     audit: [
-      auditEvent(now, { secret: owed.secret, rotation: owed.rotation, actor: owed.data.actor, reason: owed.data.reason }, `debt.${owed.kind}.owed`, 'failed', {
-        code: error.code,
-        attempts,
-      }),
+      auditEvent(
+        now,
+        {
+          secret: owed.secret,
+          rotation: owed.rotation,
+          actor: owed.data.actor,
+          reason: owed.data.reason,
+        },
+        `debt.${owed.kind}.owed`,
+        'failed',
+        {
+          code: error.code,
+          attempts,
+        },
+      ),
     ],
   });
-  const isTold = forPerson ? owed.data.parked === null : attempts >= alertAfterAttempts && Number.isInteger(Math.log2(attempts / alertAfterAttempts));
+  const isTold = forPerson
+    ? owed.data.parked === null
+    : attempts >= alertAfterAttempts && Number.isInteger(Math.log2(attempts / alertAfterAttempts));
   if (!isTold) return;
   ports.notify(owed.data.policy, {
     secret: owed.secret,

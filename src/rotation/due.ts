@@ -12,10 +12,20 @@ type DueSource = Pick<Context, 'ports' | 'policyOf'>;
 
 export function dueContextOf(state: SecretState, now: number): DueContext {
   const { firedAt, current, knownSince } = state.data;
-  return { now, firedAt, currentSince: current?.since ?? null, expiresAt: current?.expiresAt ?? null, knownSince };
+  return {
+    now,
+    firedAt,
+    currentSince: current?.since ?? null,
+    expiresAt: current?.expiresAt ?? null,
+    knownSince,
+  };
 }
 
-export function dueAfter(source: DueSource, state: SecretState, policy: Policy | null = source.policyOf(state.name)): number | null {
+export function dueAfter(
+  source: DueSource,
+  state: SecretState,
+  policy: Policy | null = source.policyOf(state.name),
+): number | null {
   if (policy === null) return null;
   return source.ports.nextDue(policy, dueContextOf(state, source.ports.scheduleClock.now()));
 }
@@ -26,7 +36,10 @@ export function retryAfterFailure(source: DueSource, state: SecretState): number
   if (policy === null) return null;
   const regular = dueAfter(source, state, policy);
   const delayMs = Math.min(retryMostMs, retryFirstMs * 2 ** Math.min(20, state.data.failures));
-  const later = dueContextOf({ ...state, data: { ...state.data, firedAt: state.data.firedBefore } }, source.ports.scheduleClock.now() + delayMs);
+  const later = dueContextOf(
+    { ...state, data: { ...state.data, firedAt: state.data.firedBefore } },
+    source.ports.scheduleClock.now() + delayMs,
+  );
   const retry = source.ports.nextDue(policy, later);
   if (regular === null || retry === null) return regular ?? retry;
   return Math.min(regular, retry);

@@ -30,7 +30,11 @@ export function toItem(policy: Policy, fields: Fields): Fields {
  * Item's fields → provider's fields; null where the item holds none of this secret's. Fields of the credential that the
  * item does not keep are missing from the result.
  */
-export function fromItem(policy: Policy, fields: Fields, note: OwnerNote | undefined): Fields | null {
+export function fromItem(
+  policy: Policy,
+  fields: Fields,
+  note: OwnerNote | undefined,
+): Fields | null {
   const mapping = policy.backend.fields;
   const own: [string, Secret][] = [];
   for (const [itemField, value] of Object.entries(fields)) {

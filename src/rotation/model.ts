@@ -67,7 +67,11 @@ export interface Member {
   readonly previous: Known | null;
   readonly intent: Intent | null;
   readonly minted: Known | null;
-  readonly staged: { readonly txn: string; readonly version: VersionId; readonly expectCurrent: VersionId | null } | null;
+  readonly staged: {
+    readonly txn: string;
+    readonly version: VersionId;
+    readonly expectCurrent: VersionId | null;
+  } | null;
   readonly promoted: { readonly version: VersionId; readonly replaced: VersionId | null } | null;
   /** Backend version after a roll back restored the predecessor. */
   readonly restored: { readonly version: VersionId } | null;
@@ -127,7 +131,10 @@ export interface RotationData {
   readonly failure: { readonly code: string; readonly message: string } | null;
 }
 
-export type Rotation = Omit<RotationRow, 'data' | 'phase'> & { readonly phase: Phase; readonly data: RotationData };
+export type Rotation = Omit<RotationRow, 'data' | 'phase'> & {
+  readonly phase: Phase;
+  readonly data: RotationData;
+};
 
 export interface SecretData {
   readonly knownSince: number;
@@ -139,10 +146,18 @@ export interface SecretData {
   readonly looked: boolean;
   readonly current: (Known & { readonly since: number; readonly version: VersionId | null }) | null;
   readonly failures: number;
-  readonly pausedFor: { readonly reason: string; readonly since: number; readonly actor: Actor } | null;
+  readonly pausedFor: {
+    readonly reason: string;
+    readonly since: number;
+    readonly actor: Actor;
+  } | null;
   /** The backend no longer has what it had. */
   readonly lost: boolean;
-  readonly lastResult: { readonly phase: Phase; readonly at: number; readonly error: string | null } | null;
+  readonly lastResult: {
+    readonly phase: Phase;
+    readonly at: number;
+    readonly error: string | null;
+  } | null;
   /** Generations up to this one leaked: nothing may roll back to them. */
   readonly leakedThrough: number;
   /** The policy last seen, without its place: tells an edit. Null once its policy was removed. */
@@ -178,7 +193,10 @@ export interface DebtData {
   readonly parked: Parked | null;
 }
 
-export type Debt = Omit<DebtRow, 'data' | 'kind'> & { readonly kind: DebtKind; readonly data: DebtData };
+export type Debt = Omit<DebtRow, 'data' | 'kind'> & {
+  readonly kind: DebtKind;
+  readonly data: DebtData;
+};
 
 /** `local://mcp/reports-db`: what the item lock is named after. */
 export function itemOf(policy: Policy): string {

@@ -119,6 +119,10 @@ export interface ServiceStatus {
 
 export interface Plan {
   readonly secret: string;
+  /** Ids of the consumers that will be told. */
+  readonly consumers: readonly string[];
+  /** In an emergency: the old credential is dead so long after the start, at the latest; null where that takes a person, or without one. */
+  readonly deadWithinMs: number | null;
   /** The next instants its schedule fires, at most five. */
   readonly runs: readonly number[];
   /** In order; `afterMs` from the start, null where it depends on consumers. */
@@ -165,6 +169,7 @@ export interface Service {
   ): Promise<{ readonly generation: number | null; readonly fields: Fields }>;
   history(secret: string | null, most: number): Promise<readonly RotationView[]>;
   rotation(id: string): Promise<RotationView | null>;
+  /** In order. `from`: a sequence number; below 0 it counts from the end, so that -50 gives the newest 50. Of one secret: its newest. */
   audit(secret: string | null, from: number, most: number): Promise<readonly AuditLine[]>;
   auditVerify(): Promise<{
     readonly ok: boolean;

@@ -61,7 +61,8 @@ export function createStore(journal: Journal, fence: () => number): Store {
     debts: async (secret) => (await journal.debts(secret)).map(debtFrom),
     unfinished: async () => (await journal.unfinished()).map(rotationFrom),
     history: async (secret, most) => (await journal.history(secret, most)).map(rotationFrom),
-    dueRotations: async (uptimeMs, most) => (await journal.dueRotations(uptimeMs, most)).map(rotationFrom),
+    dueRotations: async (uptimeMs, most) =>
+      (await journal.dueRotations(uptimeMs, most)).map(rotationFrom),
     dueDebts: async (uptimeMs, most) => (await journal.dueDebts(uptimeMs, most)).map(debtFrom),
   };
 }
@@ -80,9 +81,10 @@ function toCommit(draft: Draft, fence: number): Commit {
   };
 }
 
-function changeOf<Row extends { readonly data: Json }>(
-  typed: { readonly version: number; readonly data: object },
-): { readonly expectVersion: number; readonly row: Omit<Row, 'version' | 'fence'> } {
+function changeOf<Row extends { readonly data: Json }>(typed: {
+  readonly version: number;
+  readonly data: object;
+}): { readonly expectVersion: number; readonly row: Omit<Row, 'version' | 'fence'> } {
   return { expectVersion: typed.version, row: typed as unknown as Omit<Row, 'version' | 'fence'> };
 }
 
@@ -118,6 +120,12 @@ export function auditRotation(
 ): AuditEvent[] {
   const { actor, reason } = rotation.data;
   return rotation.secrets.map((secret) =>
-    auditEvent(at, { secret, rotation: rotation.id, actor, reason }, action, outcome, detail(secret)),
+    auditEvent(
+      at,
+      { secret, rotation: rotation.id, actor, reason },
+      action,
+      outcome,
+      detail(secret),
+    ),
   );
 }

@@ -15,7 +15,9 @@ export async function sweep(context: Context, owed: Debt): Promise<void> {
     case 'chosen': {
       const ref = intent.preparedRef;
       if (ref === null || ref === keep?.ref) return;
-      return withSession(context, policy, (session) => effect(context, 'revoke', () => session.revoke(ref, context.signal)));
+      return withSession(context, policy, (session) =>
+        effect(context, 'revoke', () => session.revoke(ref, context.signal)),
+      );
     }
     case 'token':
       // The same token names the same credential: asking once more tells its id, and makes none if it exists.
@@ -57,22 +59,42 @@ export async function sweep(context: Context, owed: Debt): Promise<void> {
 /** A mint may land after its connection broke: look only when the issuer has had its time to settle. */
 function waitForLateMints(owed: Debt, settleSeconds: number): void {
   if (owed.data.attempts > 0 || settleSeconds === 0) return;
-  throw new RotatedError('unavailable', 'Waiting for the issuer to settle before looking for what a lost mint left.', {
-    secret: owed.secret,
-    retryAfterMs: settleSeconds * 1_000,
-  });
+  throw new RotatedError(
+    'unavailable',
+    'Waiting for the issuer to settle before looking for what a lost mint left.',
+    {
+      secret: owed.secret,
+      retryAfterMs: settleSeconds * 1_000,
+    },
+  );
 }
 
-async function preparedOf(context: Context, owed: Debt): Promise<{ ref: string; fields: Awaited<ReturnType<typeof openSeal>> } | null> {
+async function preparedOf(
+  context: Context,
+  owed: Debt,
+): Promise<{ ref: string; fields: Awaited<ReturnType<typeof openSeal>> } | null> {
   const ref = owed.data.intent?.preparedRef ?? null;
   if (ref === null) return null;
-  return { ref, fields: await openSeal(context, owed.secret, owed.rotation, 'prepared', sealIdOf(owed.rotation, owed.secret, 'prepared')) };
+  return {
+    ref,
+    fields: await openSeal(
+      context,
+      owed.secret,
+      owed.rotation,
+      'prepared',
+      sealIdOf(owed.rotation, owed.secret, 'prepared'),
+    ),
+  };
 }
 
 function blind(owed: Debt): RotatedError {
-  return new RotatedError('mint-blind', `A mint for ${owed.secret} was sent and its answer was lost; this issuer cannot be asked what came of it.`, {
-    effect: 'unknown',
-    secret: owed.secret,
-    next: `Delete at the issuer any credential made around ${new Date(owed.createdAt).toISOString()} that nobody uses, then 'rotate confirm ${owed.secret} --debt ${owed.id}'.`,
-  });
+  return new RotatedError(
+    'mint-blind',
+    `A mint for ${owed.secret} was sent and its answer was lost; this issuer cannot be asked what came of it.`,
+    {
+      effect: 'unknown',
+      secret: owed.secret,
+      next: `Delete at the issuer any credential made around ${new Date(owed.createdAt).toISOString()} that nobody uses, then 'rotate confirm ${owed.secret} --debt ${owed.id}'.`,
+    },
+  );
 }

@@ -19,12 +19,19 @@ export function rotationView(rotation: Rotation, uptimeMs: number): RotationView
     startedAt: rotation.startedAt,
     endedAt: rotation.endedAt,
     phases: data.phases.map(({ phase, at }) => ({ phase, at })),
-    parked: data.parked === null ? null : { code: data.parked.code, message: data.parked.message, next: data.parked.next },
+    parked:
+      data.parked === null
+        ? null
+        : { code: data.parked.code, message: data.parked.message, next: data.parked.next },
     waitsFor: data.waitsFor,
-    nextInMs: rotation.wakeAtUptimeMs === null ? null : Math.max(0, rotation.wakeAtUptimeMs - uptimeMs),
+    nextInMs:
+      rotation.wakeAtUptimeMs === null ? null : Math.max(0, rotation.wakeAtUptimeMs - uptimeMs),
     attempts: data.attempts,
     lastError: data.failure ?? data.lastError,
-    overlapMs: promotedAt === undefined || deadAt.length === 0 ? null : Math.max(0, Math.max(...deadAt) - promotedAt),
+    overlapMs:
+      promotedAt === undefined || deadAt.length === 0
+        ? null
+        : Math.max(0, Math.max(...deadAt) - promotedAt),
     deadAt: data.deadAt,
     unconfirmedConsumers: data.unconfirmed,
   };
@@ -72,7 +79,9 @@ export function secretStatus(facts: {
     currentSince: data.current?.since ?? null,
     ageMs: data.current === null ? null : Math.max(0, now - data.current.since),
     dueAt: state.dueAt,
-    paused: state.paused ? { reason: data.pausedFor?.reason ?? '', since: data.pausedFor?.since ?? 0 } : null,
+    paused: state.paused
+      ? { reason: data.pausedFor?.reason ?? '', since: data.pausedFor?.since ?? 0 }
+      : null,
     lost: data.lost,
     failures: data.failures,
     active: active === null ? null : rotationView(active, uptimeMs),
@@ -104,7 +113,8 @@ export function progressOf(rotation: Rotation, uptimeMs: number, patienceMs: num
   const waitMs = rotation.wakeAtUptimeMs === null ? 0 : rotation.wakeAtUptimeMs - uptimeMs;
   const isEnded = endPhases.has(rotation.phase);
   const isWaiting = waitMs > patienceMs || data.alerted;
-  const detail = data.failure?.message ?? data.parked?.message ?? data.lastError?.message ?? data.waitsFor;
+  const detail =
+    data.failure?.message ?? data.parked?.message ?? data.lastError?.message ?? data.waitsFor;
   return {
     rotation: rotation.id,
     secrets: rotation.secrets,

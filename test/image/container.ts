@@ -32,7 +32,7 @@ const execTimeoutMs = 30_000;
  * the whole remounted read-only; positional parameters keep paths out of the shell's syntax.
  */
 const script = `set -eu
-root=$1 uid=$2 volume=$3; shift 3
+root=$1 uid=$2; shift 2
 mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=755,nosuid tmpfs "$root/dev"
@@ -41,21 +41,38 @@ for device in null zero random urandom; do
   mount --bind "/dev/$device" "$root/dev/$device"
 done
 mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$root/tmp"
-mount -t tmpfs -o "mode=700,uid=$uid,gid=$uid,nosuid,nodev" tmpfs "$root$volume"
-while [ "$1" != -- ]; do mount --bind "$2" "$root$1"; mount -o remount,ro,bind "$root$1"; shift 2; done
+while [ "$1" != -- ]; do
+  mount -t tmpfs -o "mode=700,uid=$uid,gid=$uid,nosuid,nodev" tmpfs "$root$1"
+  shift
+done
+shift
+while [ "$1" != -- ]; do
+  mount --bind "$2" "$root$1"
+  mount -o remount,ro,bind "$root$1"
+  shift 2
+done
 shift
 mount -o remount,ro,bind "$root"
 exec chroot --userspec="$uid:$uid" "$root" "$@"`;
 
 export async function startContainer(options: ContainerOptions): Promise<Container> {
   const { config, uid, root } = options;
-  const volume = config.volumes[0];
-  if (volume === undefined) throw new Error('The image declares no volume.');
   const folders = Object.entries(options.folders).flat();
   // What the image's environment says and nothing of this machine's, as in a container.
   const command = inEnvironment(config, [...config.entrypoint, ...config.command]);
   const namespaces = ['--mount', '--pid', '--fork', '--kill-child', '--propagation', 'private'];
-  const argv = ['-c', script, 'start', root, String(uid), volume, ...folders, '--', ...command];
+  const argv = [
+    '-c',
+    script,
+    'start',
+    root,
+    String(uid),
+    ...config.volumes,
+    '--',
+    ...folders,
+    '--',
+    ...command,
+  ];
   const child = spawn('unshare', [...namespaces, 'sh', ...argv], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -62,7 +62,14 @@ export async function runCheck<T extends object>(
     result = { ok: false, error: error instanceof Error ? error.message : String(error) };
   }
   const durationMs = Math.round(Number(process.hrtime.bigint() - startedAt) / 1e6);
-  const head = { ok: result.ok, seed, commit: commit(), node: process.version, durationMs, skipped };
+  const head = {
+    ok: result.ok,
+    seed,
+    commit: commit(),
+    node: process.version,
+    durationMs,
+    skipped,
+  };
   const text = (): string => ('error' in result ? `failed: ${result.error}` : options.text(result));
   await write(json ? JSON.stringify({ ...head, ...result }) : text());
   // A handle left open by a failed check must not keep its answer from the caller.

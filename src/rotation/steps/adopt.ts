@@ -22,7 +22,12 @@ interface Told {
 }
 
 /** One reload for each consumer, with the changes of every member that names it. */
-function toTell(context: Context, members: readonly Member[], role: Consumer['role'] | 'all', stage: Change['stage']): Told[] {
+function toTell(
+  context: Context,
+  members: readonly Member[],
+  role: Consumer['role'] | 'all',
+  stage: Change['stage'],
+): Told[] {
   const told = new Map<string, { consumer: Consumer; changes: Change[]; members: Member[] }>();
   for (const member of members) {
     for (const consumer of context.ports.consumers(member.policy)) {
@@ -44,8 +49,12 @@ function generationOf(member: Member): number {
 /** staged → distributed, where a consumer checks the credential: it accepts pending beside current before anybody presents it. */
 export async function distribute(context: Context, rotation: Rotation): Promise<StepResult> {
   const told = toTell(context, rotation.data.members, 'verifier', 'pending');
-  return await tellAndAsk(context, rotation, told, phaseMark(rotation, 'staged').uptimeMs, async (unconfirmed) =>
-    moveTo(context, rotation, 'distributed', { unconfirmed }),
+  return await tellAndAsk(
+    context,
+    rotation,
+    told,
+    phaseMark(rotation, 'staged').uptimeMs,
+    async (unconfirmed) => moveTo(context, rotation, 'distributed', { unconfirmed }),
   );
 }
 
@@ -56,15 +65,29 @@ export function needsDistribution(context: Context, rotation: Rotation): boolean
 /** promoted → adopted: every live instance serves the new generation. */
 export async function adopt(context: Context, rotation: Rotation): Promise<StepResult> {
   const told = toTell(context, rotation.data.members, 'all', 'current');
-  return await tellAndAsk(context, rotation, told, phaseMark(rotation, 'promoted').uptimeMs, async (unconfirmed) =>
-    moveTo(context, rotation, 'adopted', { unconfirmed }),
+  return await tellAndAsk(
+    context,
+    rotation,
+    told,
+    phaseMark(rotation, 'promoted').uptimeMs,
+    async (unconfirmed) => moveTo(context, rotation, 'adopted', { unconfirmed }),
   );
 }
 
 /** The same after a roll back, for the generation that restored the predecessor. */
-export async function adoptRestored(context: Context, rotation: Rotation, then: () => Promise<StepResult>): Promise<StepResult> {
+export async function adoptRestored(
+  context: Context,
+  rotation: Rotation,
+  then: () => Promise<StepResult>,
+): Promise<StepResult> {
   const told = toTell(context, rotation.data.members, 'all', 'current');
-  return await tellAndAsk(context, rotation, told, phaseMark(rotation, 'rolling-back').uptimeMs, async () => then());
+  return await tellAndAsk(
+    context,
+    rotation,
+    told,
+    phaseMark(rotation, 'rolling-back').uptimeMs,
+    async () => then(),
+  );
 }
 
 /** Are all instances, seen since, still on the new generation? Asked once more right before the way back closes. */
@@ -96,15 +119,22 @@ async function tellAndAsk(
     adoption: { adopted: adoption.adopted && failures.length === 0, waitingFor },
     timedOut: waitedMs >= Math.max(...members.map((member) => member.policy.adoption.timeoutMs)),
     then: strictestThen(members.map((member) => member.policy.adoption.then)),
-    pastDeadline: rotation.data.deadlineUptimeMs !== null && uptimeMs >= rotation.data.deadlineUptimeMs,
-    canRollBack: rotation.phase === 'promoted' && members.every((member) => member.previous !== null),
+    pastDeadline:
+      rotation.data.deadlineUptimeMs !== null && uptimeMs >= rotation.data.deadlineUptimeMs,
+    canRollBack:
+      rotation.phase === 'promoted' && members.every((member) => member.previous !== null),
   });
-  const waitsFor = [...waitingFor, ...adoption.unconfirmed.map((one) => `${one} (cannot tell)`)].join(', ');
+  const waitsFor = [
+    ...waitingFor,
+    ...adoption.unconfirmed.map((one) => `${one} (cannot tell)`),
+  ].join(', ');
   switch (decision.kind) {
     case 'go':
       return go([...adoption.unconfirmed, ...waitingFor]);
     case 'roll-back':
-      return moveTo(context, rotation, 'rolling-back', { failure: { code: 'adoption-timeout', message: `Not adopted in time: ${waitsFor}.` } });
+      return moveTo(context, rotation, 'rolling-back', {
+        failure: { code: 'adoption-timeout', message: `Not adopted in time: ${waitsFor}.` },
+      });
     case 'alert':
       if (!rotation.data.alerted) return alert(context, rotation, waitsFor, adoption.unconfirmed);
       return poll(uptimeMs, waitedMs, waitsFor);
@@ -120,7 +150,12 @@ function poll(uptimeMs: number, waitedMs: number, waitsFor: string): StepResult 
   return { kind: 'wait', untilUptimeMs: uptimeMs + delayMs, waitsFor };
 }
 
-async function alert(context: Context, rotation: Rotation, waitsFor: string, unconfirmed: readonly string[]): Promise<StepResult> {
+async function alert(
+  context: Context,
+  rotation: Rotation,
+  waitsFor: string,
+  unconfirmed: readonly string[],
+): Promise<StepResult> {
   const next = `Restart or mend the consumer. If you know that it uses the new generation, say so: 'rotate confirm ${rotation.secrets[0]}'. To go back: 'rotate rollback ${rotation.secrets[0]}'.`;
   for (const member of rotation.data.members) {
     context.ports.notify(member.policy, {
@@ -134,7 +169,13 @@ async function alert(context: Context, rotation: Rotation, waitsFor: string, unc
   }
   const lastError = { code: 'adoption-timeout', message: `Waiting for ${waitsFor}.` };
   return commit(context, withData(rotation, { alerted: true, lastError, unconfirmed, waitsFor }), {
-    audit: auditRotation(context.ports.clock.now(), rotation, 'rotation.adoption-timeout', 'failed', () => ({ waitsFor })),
+    audit: auditRotation(
+      context.ports.clock.now(),
+      rotation,
+      'rotation.adoption-timeout',
+      'failed',
+      () => ({ waitsFor }),
+    ),
   });
 }
 
@@ -144,7 +185,12 @@ function isConfirmed(adoption: Adoption, told: Told): boolean {
 }
 
 /** At once the first time, then again once in a while: a reload may be repeated. Returns who could not be told. */
-async function tell(context: Context, rotation: Rotation, stale: readonly Told[], waitedMs: number): Promise<string[]> {
+async function tell(
+  context: Context,
+  rotation: Rotation,
+  stale: readonly Told[],
+  waitedMs: number,
+): Promise<string[]> {
   const failures: string[] = [];
   await Promise.all(
     stale.map(async ({ consumer, changes }) => {
@@ -166,12 +212,18 @@ async function tell(context: Context, rotation: Rotation, stale: readonly Told[]
 
 async function ask(context: Context, told: readonly Told[]): Promise<Adoption> {
   const replies = await Promise.all(
-    told.flatMap(({ consumer, members }) => members.map((member) => askOne(context, consumer, member))),
+    told.flatMap(({ consumer, members }) =>
+      members.map((member) => askOne(context, consumer, member)),
+    ),
   );
   return decideAdoption(replies);
 }
 
-async function askOne(context: Context, consumer: Consumer, member: Member): Promise<ConsumerReply> {
+async function askOne(
+  context: Context,
+  consumer: Consumer,
+  member: Member,
+): Promise<ConsumerReply> {
   const rows = await context.store.journal.instances(member.secret);
   const key = consumerKey(consumer);
   const known = rows.filter((row) => row.consumer === key).map((row) => row.instance);
@@ -182,7 +234,13 @@ async function askOne(context: Context, consumer: Consumer, member: Member): Pro
     if (context.signal.aborted) throw error;
     reply = 'failed';
   }
-  return { consumer: consumer.id, secret: member.secret, reply, known, generation: generationOf(member) };
+  return {
+    consumer: consumer.id,
+    secret: member.secret,
+    reply,
+    known,
+    generation: generationOf(member),
+  };
 }
 
 function consumerKey(consumer: Consumer): string {
@@ -199,7 +257,8 @@ async function remember(context: Context, adoption: Adoption): Promise<void> {
     else put.push({ ...row, data: { state: one.state, generation: one.generation } });
   }
   const changed = await changedRows(context, put);
-  if (changed.length > 0 || gone.length > 0) await context.store.write({ instances: changed, removeInstances: gone });
+  if (changed.length > 0 || gone.length > 0)
+    await context.store.write({ instances: changed, removeInstances: gone });
 }
 
 async function changedRows(context: Context, rows: readonly InstanceRow[]): Promise<InstanceRow[]> {
@@ -209,5 +268,8 @@ async function changedRows(context: Context, rows: readonly InstanceRow[]): Prom
       before.set(`${row.consumer} ${row.secret} ${row.instance}`, JSON.stringify(row.data));
     }
   }
-  return rows.filter((row) => before.get(`${row.consumer} ${row.secret} ${row.instance}`) !== JSON.stringify(row.data));
+  return rows.filter(
+    (row) =>
+      before.get(`${row.consumer} ${row.secret} ${row.instance}`) !== JSON.stringify(row.data),
+  );
 }

@@ -24,7 +24,8 @@ export async function intend(context: Context, rotation: Rotation): Promise<Step
   for (const member of rotation.data.members) {
     members.push(await intendMember(context, rotation, member, seals));
   }
-  const debts = rotation.data.mode === 'contain' ? await containDebts(context, rotation, members) : [];
+  const debts =
+    rotation.data.mode === 'contain' ? await containDebts(context, rotation, members) : [];
   const moved = await moveTo(context, rotation, 'minting', { members }, { seals, debts });
   for (const member of members) context.freshIntents.add(intentKey(rotation.id, member));
   return moved;
@@ -40,13 +41,22 @@ async function discardsOwed(context: Context, rotation: Rotation): Promise<StepR
     const owed = (await context.store.debts(secret)).filter((debt) => debt.kind === 'discard');
     if (owed.length > 0) {
       const uptimeMs = await context.store.journal.uptimeMs();
-      return { kind: 'wait', untilUptimeMs: uptimeMs + 500, waitsFor: `an older pending version of ${secret} to be dropped` };
+      return {
+        kind: 'wait',
+        untilUptimeMs: uptimeMs + 500,
+        waitsFor: `an older pending version of ${secret} to be dropped`,
+      };
     }
   }
   return null;
 }
 
-async function intendMember(context: Context, rotation: Rotation, member: Member, seals: Seals): Promise<Member> {
+async function intendMember(
+  context: Context,
+  rotation: Rotation,
+  member: Member,
+  seals: Seals,
+): Promise<Member> {
   const { policy, secret } = member;
   const { ports, store, signal } = context;
   const emergency = rotation.data.kind === 'emergency';
@@ -59,16 +69,24 @@ async function intendMember(context: Context, rotation: Rotation, member: Member
   const row = await store.secret(secret);
   const generation = Math.max(row?.generation ?? 0, served?.note?.generation ?? 0);
   if (served === null && generation > 0) {
-    throw new RotatedError('item-lost', `The backend no longer has ${policy.backend.scheme}://${policy.backend.item}, which held generation ${generation}.`, {
-      secret,
-      next: `Find out who deleted it; 'rotate restore ${secret}' writes the sealed copy back.`,
-    });
+    throw new RotatedError(
+      'item-lost',
+      `The backend no longer has ${policy.backend.scheme}://${policy.backend.item}, which held generation ${generation}.`,
+      {
+        secret,
+        next: `Find out who deleted it; 'rotate restore ${secret}' writes the sealed copy back.`,
+      },
+    );
   }
   if (state.pending !== null && !state.pending.txn?.startsWith(rotation.id)) {
-    throw new RotatedError('pending-foreign', 'The backend holds a pending version that no rotation of this journal wrote.', {
-      secret,
-      next: 'Find out who staged it. Remove it from the backend, then run the rotation again.',
-    });
+    throw new RotatedError(
+      'pending-foreign',
+      'The backend holds a pending version that no rotation of this journal wrote.',
+      {
+        secret,
+        next: 'Find out who staged it. Remove it from the backend, then run the rotation again.',
+      },
+    );
   }
 
   return withSession(context, policy, async (session) => {
@@ -76,14 +94,22 @@ async function intendMember(context: Context, rotation: Rotation, member: Member
     refuseRed(await session.check(signal), secret);
     const inventory = await listAll(session, signal);
     const dataKey = await ports.sealer.newKey(signal);
-    const previous = served === null ? null : await identify(context, rotation, member, served, session, inventory, dataKey, seals);
+    const previous =
+      served === null
+        ? null
+        : await identify(context, rotation, member, served, session, inventory, dataKey, seals);
     const olds = oldsOf(member, previous, row?.data.current ?? null);
     const owed = (await store.debts(secret)).filter((debt) => debt.kind !== 'discard').length;
-    if (!hasRoom({ traits, inventory, hasCurrent: served !== null, owed })) throw noRoom(secret, traits, owed);
+    if (!hasRoom({ traits, inventory, hasCurrent: served !== null, owed }))
+      throw noRoom(secret, traits, owed);
     const attempt = 1;
     const current = served === null ? null : { ref: previous?.ref ?? null, fields: served.fields };
-    const prepared = await session.prepare?.({ secret, rotation: rotation.id, generation: generation + 1, current }, signal);
-    if (prepared !== undefined) await sealPrepared(context, rotation, secret, prepared, dataKey, seals);
+    const prepared = await session.prepare?.(
+      { secret, rotation: rotation.id, generation: generation + 1, current },
+      signal,
+    );
+    if (prepared !== undefined)
+      await sealPrepared(context, rotation, secret, prepared, dataKey, seals);
     const intent: Intent = {
       attempt,
       namePrefix: namePrefixOf(secret, rotation.id),
@@ -98,13 +124,33 @@ async function intendMember(context: Context, rotation: Rotation, member: Member
   });
 }
 
-async function sealPrepared(context: Context, rotation: Rotation, secret: string, prepared: Prepared, dataKey: WrappedKey, seals: Seals): Promise<void> {
+async function sealPrepared(
+  context: Context,
+  rotation: Rotation,
+  secret: string,
+  prepared: Prepared,
+  dataKey: WrappedKey,
+  seals: Seals,
+): Promise<void> {
   const sealContext = { secret, rotation: rotation.id, purpose: 'prepared' };
-  const sealed = await context.ports.sealer.seal(prepared.fields, sealContext, dataKey, context.signal);
-  seals.push({ id: sealIdOf(rotation.id, secret, 'prepared'), secret, rotation: rotation.id, sealed });
+  const sealed = await context.ports.sealer.seal(
+    prepared.fields,
+    sealContext,
+    dataKey,
+    context.signal,
+  );
+  seals.push({
+    id: sealIdOf(rotation.id, secret, 'prepared'),
+    secret,
+    rotation: rotation.id,
+    sealed,
+  });
 }
 
-export async function listAll(session: ProviderSession, signal: AbortSignal): Promise<CredentialInfo[]> {
+export async function listAll(
+  session: ProviderSession,
+  signal: AbortSignal,
+): Promise<CredentialInfo[]> {
   const all: CredentialInfo[] = [];
   if (session.list !== undefined) for await (const one of session.list(signal)) all.push(one);
   return all;
@@ -132,7 +178,12 @@ async function identify(
   if (ref === null && served.note !== undefined && journalled === null) ref = served.note.ref;
   ref ??= (await session.resolve?.(served.fields, signal)) ?? null;
   const listed = inventory.find((one) => one.ref === ref);
-  const sealed = await ports.sealer.seal(fields, { secret, rotation: rotation.id, purpose: 'old' }, dataKey, signal);
+  const sealed = await ports.sealer.seal(
+    fields,
+    { secret, rotation: rotation.id, purpose: 'old' },
+    dataKey,
+    signal,
+  );
   const sealId = sealIdOf(rotation.id, secret, 'old');
   seals.push({ id: sealId, secret, rotation: rotation.id, sealed });
   return {
@@ -148,9 +199,14 @@ async function identify(
 }
 
 /** What must end once the new one is in use: what is served now, what we minted last if somebody replaced it, what was inherited. */
-function oldsOf(member: Member, previous: Known | null, journalled: Known | null): readonly Known[] {
+function oldsOf(
+  member: Member,
+  previous: Known | null,
+  journalled: Known | null,
+): readonly Known[] {
   const olds = new Map<string, Known>();
-  for (const one of [...member.olds, journalled, previous]) if (one !== null) olds.set(one.fingerprint, one);
+  for (const one of [...member.olds, journalled, previous])
+    if (one !== null) olds.set(one.fingerprint, one);
   return [...olds.values()];
 }
 
@@ -158,32 +214,48 @@ function refuseRed(findings: readonly Finding[], secret: string): void {
   const red = findings.find((finding) => finding.level === 'red');
   if (red === undefined) return;
   const code = red.name === 'self-admin' ? 'self-admin' : 'denied';
-  throw new RotatedError(code, `${red.message}${red.place === undefined ? '' : ` (${red.place})`}`, {
-    secret,
-    next: red.mend ?? 'Give the admin credential the missing right.',
-  });
+  throw new RotatedError(
+    code,
+    `${red.message}${red.place === undefined ? '' : ` (${red.place})`}`,
+    {
+      secret,
+      next: red.mend ?? 'Give the admin credential the missing right.',
+    },
+  );
 }
 
 function noRoom(secret: string, traits: Traits, owed: number): RotatedError {
   const most = traits.limits.liveMax;
-  return new RotatedError('limit-reached', `The issuer allows ${most} live credentials and all are taken.`, {
-    secret,
-    next:
-      owed > 0
-        ? `${owed} revoked credential(s) are still owed: see 'rotate status ${secret}'.`
-        : 'End one that nobody uses, at the issuer. rotated never ends a credential that it did not mint.',
-  });
+  return new RotatedError(
+    'limit-reached',
+    `The issuer allows ${most} live credentials and all are taken.`,
+    {
+      secret,
+      next:
+        owed > 0
+          ? `${owed} revoked credential(s) are still owed: see 'rotate status ${secret}'.`
+          : 'End one that nobody uses, at the issuer. rotated never ends a credential that it did not mint.',
+    },
+  );
 }
 
-async function containDebts(context: Context, rotation: Rotation, members: readonly Member[]): Promise<Debt[]> {
+async function containDebts(
+  context: Context,
+  rotation: Rotation,
+  members: readonly Member[],
+): Promise<Debt[]> {
   const debts: Debt[] = [];
   for (const member of members) {
     const decision = decideContain(context.ports.provider(member.policy).traits);
     if ('refused' in decision) {
-      throw new RotatedError('contain-refused', `Revoking first is not possible for ${member.secret}: ${decision.refused}.`, {
-        secret: member.secret,
-        next: `Use 'rotate --now ${member.secret} --mode continuity'.`,
-      });
+      throw new RotatedError(
+        'contain-refused',
+        `Revoking first is not possible for ${member.secret}: ${decision.refused}.`,
+        {
+          secret: member.secret,
+          next: `Use 'rotate --now ${member.secret} --mode continuity'.`,
+        },
+      );
     }
     const open = await context.store.debts(member.secret);
     for (const old of member.olds) {

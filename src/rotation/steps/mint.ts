@@ -51,7 +51,11 @@ export async function record(
 ): Promise<StepResult> {
   const { ports } = context;
   const { secret, policy } = member;
-  const sealed = await ports.sealer.seal(minted.fields, { secret, rotation: rotation.id, purpose: 'new' }, intent.dataKey);
+  const sealed = await ports.sealer.seal(
+    minted.fields,
+    { secret, rotation: rotation.id, purpose: 'new' },
+    intent.dataKey,
+  );
   const sealId = sealIdOf(rotation.id, secret, 'new');
   const known = {
     ref: minted.ref,
@@ -63,7 +67,9 @@ export async function record(
     owner: minted.owner,
     expiresAt: minted.expiresAt,
   };
-  const members = rotation.data.members.map((one) => (one.secret === secret ? { ...one, minted: known } : one));
+  const members = rotation.data.members.map((one) =>
+    one.secret === secret ? { ...one, minted: known } : one,
+  );
   const extra: Draft = {
     seals: [{ id: sealId, secret, rotation: rotation.id, sealed }],
     removeSeals: intent.preparedRef === null ? [] : [sealIdOf(rotation.id, secret, 'prepared')],
@@ -82,11 +88,24 @@ function keptOrAll(policy: Member['policy'], fields: Fields): Fields {
   }
 }
 
-async function mintRequest(context: Context, rotation: Rotation, member: Member, intent: Intent): Promise<MintRequest> {
+async function mintRequest(
+  context: Context,
+  rotation: Rotation,
+  member: Member,
+  intent: Intent,
+): Promise<MintRequest> {
   const { secret, policy, previous } = member;
   const served = await readOwn(context, policy, 'current');
   const preparedFields =
-    intent.preparedRef === null ? null : await openSeal(context, secret, rotation.id, 'prepared', sealIdOf(rotation.id, secret, 'prepared'));
+    intent.preparedRef === null
+      ? null
+      : await openSeal(
+          context,
+          secret,
+          rotation.id,
+          'prepared',
+          sealIdOf(rotation.id, secret, 'prepared'),
+        );
   return {
     secret,
     rotation: rotation.id,
@@ -95,28 +114,48 @@ async function mintRequest(context: Context, rotation: Rotation, member: Member,
     name: intent.name,
     idempotencyToken: intent.idempotencyToken,
     inventory: intent.inventory,
-    prepared: intent.preparedRef === null || preparedFields === null ? null : { ref: intent.preparedRef, fields: preparedFields },
-    predecessor: previous === null ? null : { scopes: previous.scopes, owner: previous.owner, expiresAt: previous.expiresAt },
+    prepared:
+      intent.preparedRef === null || preparedFields === null
+        ? null
+        : { ref: intent.preparedRef, fields: preparedFields },
+    predecessor:
+      previous === null
+        ? null
+        : { scopes: previous.scopes, owner: previous.owner, expiresAt: previous.expiresAt },
   };
 }
 
 /** Finds out what an unanswered mint did. null: nothing stands in the way of minting now. */
-async function reconcile(context: Context, rotation: Rotation, member: Member, intent: Intent): Promise<StepResult | null> {
+async function reconcile(
+  context: Context,
+  rotation: Rotation,
+  member: Member,
+  intent: Intent,
+): Promise<StepResult | null> {
   const { ports, store, signal } = context;
   const { traits } = ports.provider(member.policy);
   const decision = decideReconciliation(traits);
   if (decision.kind === 'repeat') return null;
   if (decision.kind === 'park' || !traits.capabilities.list) {
-    throw new RotatedError('mint-blind', 'A mint was sent and its answer was lost; this issuer cannot be asked what came of it.', {
-      secret: member.secret,
-      next: `Look at the issuer for a credential made at ${new Date(rotation.startedAt).toISOString()} or later and delete it there; then 'rotate abandon ${member.secret}' and 'rotate run ${member.secret}'.`,
-    });
+    throw new RotatedError(
+      'mint-blind',
+      'A mint was sent and its answer was lost; this issuer cannot be asked what came of it.',
+      {
+        secret: member.secret,
+        next: `Look at the issuer for a credential made at ${new Date(rotation.startedAt).toISOString()} or later and delete it there; then 'rotate abandon ${member.secret}' and 'rotate run ${member.secret}'.`,
+      },
+    );
   }
   return withSession(context, member.policy, async (session) => {
     const uptimeMs = await store.journal.uptimeMs();
     const settleUntil = intent.settleUntilUptimeMs;
     const settled = settleUntil !== null && uptimeMs >= settleUntil;
-    const leftovers = decideLeftovers({ traits, intent, listed: await listAll(session, signal), settled });
+    const leftovers = decideLeftovers({
+      traits,
+      intent,
+      listed: await listAll(session, signal),
+      settled,
+    });
     switch (leftovers.kind) {
       case 'delete':
         await endLeftovers(context, session, leftovers.refs);
@@ -126,55 +165,98 @@ async function reconcile(context: Context, rotation: Rotation, member: Member, i
         if (settleUntil !== null || until > uptimeMs) {
           const waiting = withIntent(rotation, member, { ...intent, settleUntilUptimeMs: until });
           if (settleUntil === null) return commit(context, waiting);
-          return { kind: 'wait', untilUptimeMs: until, waitsFor: 'the issuer to show what the lost mint did' };
+          return {
+            kind: 'wait',
+            untilUptimeMs: until,
+            waitsFor: 'the issuer to show what the lost mint did',
+          };
         }
         return nextAttempt(context, rotation, member, intent);
       }
       case 'none':
         return nextAttempt(context, rotation, member, intent);
       case 'unattributable':
-        throw new RotatedError('mint-blind', `Since the mint whose answer was lost, ${leftovers.refs.length} credential(s) appeared at the issuer that carry no name of ours.`, {
-          secret: member.secret,
-          next: `Look at ${leftovers.refs.join(', ')} at the issuer, delete what nobody uses, then 'rotate abandon ${member.secret}' and 'rotate run ${member.secret}'.`,
-        });
+        throw new RotatedError(
+          'mint-blind',
+          `Since the mint whose answer was lost, ${leftovers.refs.length} credential(s) appeared at the issuer that carry no name of ours.`,
+          {
+            secret: member.secret,
+            next: `Look at ${leftovers.refs.join(', ')} at the issuer, delete what nobody uses, then 'rotate abandon ${member.secret}' and 'rotate run ${member.secret}'.`,
+          },
+        );
       default:
         return leftovers satisfies never;
     }
   });
 }
 
-async function endLeftovers(context: Context, session: ProviderSession, refs: readonly string[]): Promise<void> {
-  for (const ref of refs) await effect(context, 'revoke-leftover', () => session.revoke(ref, context.signal));
+async function endLeftovers(
+  context: Context,
+  session: ProviderSession,
+  refs: readonly string[],
+): Promise<void> {
+  for (const ref of refs)
+    await effect(context, 'revoke-leftover', () => session.revoke(ref, context.signal));
 }
 
 /** A new mint gets a name of its own, so that a late answer to the old one can be told from it. */
-async function nextAttempt(context: Context, rotation: Rotation, member: Member, intent: Intent): Promise<StepResult> {
+async function nextAttempt(
+  context: Context,
+  rotation: Rotation,
+  member: Member,
+  intent: Intent,
+): Promise<StepResult> {
   const attempt = intent.attempt + 1;
-  const next: Intent = { ...intent, attempt, name: `${intent.namePrefix}${attempt}`, settleUntilUptimeMs: null };
+  const next: Intent = {
+    ...intent,
+    attempt,
+    name: `${intent.namePrefix}${attempt}`,
+    settleUntilUptimeMs: null,
+  };
   const moved = await commit(context, withIntent(rotation, member, next));
   context.freshIntents.add(intentKey(rotation.id, { ...member, intent: next }));
   return moved;
 }
 
 function withIntent(rotation: Rotation, member: Member, intent: Intent): Rotation {
-  const members = rotation.data.members.map((one) => (one.secret === member.secret ? { ...one, intent } : one));
+  const members = rotation.data.members.map((one) =>
+    one.secret === member.secret ? { ...one, intent } : one,
+  );
   return withData(rotation, { members });
 }
 
 function intentOf(member: Member): Intent {
-  if (member.intent === null) throw new RotatedError('unexpected', `No mint of ${member.secret} was intended.`);
+  if (member.intent === null)
+    throw new RotatedError('unexpected', `No mint of ${member.secret} was intended.`);
   return member.intent;
 }
 
 /** The machine's own check of an answer: a key that did not change, or that the item cannot hold, is a failed mint. */
-export async function assertUsable(context: Context, rotation: Rotation, member: Member): Promise<void> {
-  const fields = await openSeal(context, member.secret, rotation.id, 'new', sealIdOf(rotation.id, member.secret, 'new'));
+export async function assertUsable(
+  context: Context,
+  rotation: Rotation,
+  member: Member,
+): Promise<void> {
+  const fields = await openSeal(
+    context,
+    member.secret,
+    rotation.id,
+    'new',
+    sealIdOf(rotation.id, member.secret, 'new'),
+  );
   toItem(member.policy, fields);
   const served = await readOwn(context, member.policy, 'current');
-  if (served !== null && fieldsEqual(asKept(member.policy, fields), asKept(member.policy, served.fields))) {
-    throw new RotatedError('verify-failed', 'The issuer answered with the credential that is already in use.', {
-      secret: member.secret,
-      next: 'Check the provider: its mint must create a new credential.',
-    });
+  if (
+    served !== null &&
+    fieldsEqual(asKept(member.policy, fields), asKept(member.policy, served.fields))
+  ) {
+    throw new RotatedError(
+      'verify-failed',
+      'The issuer answered with the credential that is already in use.',
+      {
+        secret: member.secret,
+        next: 'Check the provider: its mint must create a new credential.',
+      },
+    );
   }
 }

@@ -15,15 +15,25 @@ export async function promote(context: Context, rotation: Rotation): Promise<Ste
       members.push(...(await promoteItem(context, group)));
     } catch (error) {
       // Nothing of this rotation is promoted yet: stage again. Else the rest must follow, whatever it takes.
-      if (isRotatedError(error, 'conflict') && members.length === 0) return restage(context, rotation, error);
+      if (isRotatedError(error, 'conflict') && members.length === 0)
+        return restage(context, rotation, error);
       throw error;
     }
   }
   members.sort((a, b) => (a.secret < b.secret ? -1 : 1));
-  return moveTo(context, rotation, 'promoted', { members }, await promotedFacts(context, rotation, members));
+  return moveTo(
+    context,
+    rotation,
+    'promoted',
+    { members },
+    await promotedFacts(context, rotation, members),
+  );
 }
 
-async function promoteItem(context: Context, group: readonly [Member, ...Member[]]): Promise<Member[]> {
+async function promoteItem(
+  context: Context,
+  group: readonly [Member, ...Member[]],
+): Promise<Member[]> {
   const { policy, staged } = group[0];
   if (staged === null) return [...group];
   const { txn, expectCurrent, version: pending } = staged;
@@ -32,13 +42,21 @@ async function promoteItem(context: Context, group: readonly [Member, ...Member[
   const version = isDone
     ? pending
     : await effect(context, 'promote', () =>
-        backendOf(context, policy).promote(policy.backend.item, { txn, expectCurrent, pending }, context.signal),
+        backendOf(context, policy).promote(
+          policy.backend.item,
+          { txn, expectCurrent, pending },
+          context.signal,
+        ),
       );
   return group.map((member) => ({ ...member, promoted: { version, replaced: expectCurrent } }));
 }
 
 /** The generation, what is current now, the end of the item lock: one transaction with the phase. */
-async function promotedFacts(context: Context, rotation: Rotation, members: readonly Member[]): Promise<Draft> {
+async function promotedFacts(
+  context: Context,
+  rotation: Rotation,
+  members: readonly Member[],
+): Promise<Draft> {
   const now = context.ports.clock.now();
   const secrets: SecretState[] = [];
   const removeSeals: string[] = [];
@@ -47,7 +65,11 @@ async function promotedFacts(context: Context, rotation: Rotation, members: read
     if (state === null || member.minted === null) continue;
     const before = state.data.current;
     // The predecessor has a seal of this rotation; its escrow is not needed twice.
-    if (before?.sealId != null && member.previous?.fingerprint === before.fingerprint && before.sealId !== member.previous.sealId) {
+    if (
+      before?.sealId != null &&
+      member.previous?.fingerprint === before.fingerprint &&
+      before.sealId !== member.previous.sealId
+    ) {
       removeSeals.push(before.sealId);
     }
     const promoted: SecretState = {

@@ -17,14 +17,17 @@ export async function awaitGrace(context: Context, rotation: Rotation): Promise<
   if (rotation.data.kind !== 'emergency') {
     const graceMs = Math.max(...rotation.data.members.map((member) => member.policy.graceMs));
     const graceUntil = phaseMark(rotation, 'adopted').uptimeMs + graceMs;
-    if (uptimeMs < graceUntil) return { kind: 'wait', untilUptimeMs: graceUntil, waitsFor: 'the end of the grace' };
+    if (uptimeMs < graceUntil)
+      return { kind: 'wait', untilUptimeMs: graceUntil, waitsFor: 'the end of the grace' };
     const missing = await missingAgain(context, rotation);
-    if (missing.length > 0) return { kind: 'wait', untilUptimeMs: uptimeMs + recheckMs, waitsFor: missing.join(', ') };
+    if (missing.length > 0)
+      return { kind: 'wait', untilUptimeMs: uptimeMs + recheckMs, waitsFor: missing.join(', ') };
     const user = await stillUsed(context, rotation);
     if (user !== null) return { kind: 'wait', untilUptimeMs: uptimeMs + recheckMs, waitsFor: user };
   }
   const debts: Debt[] = [];
-  for (const member of rotation.data.members) debts.push(...(await debtsOf(context, rotation, member)));
+  for (const member of rotation.data.members)
+    debts.push(...(await debtsOf(context, rotation, member)));
   return moveTo(context, rotation, 'retiring', {}, { debts });
 }
 
@@ -32,7 +35,9 @@ export async function awaitGrace(context: Context, rotation: Rotation): Promise<
 async function missingAgain(context: Context, rotation: Rotation): Promise<readonly string[]> {
   const passed = rotation.data.unconfirmed;
   const adoption = await stillAdopted(context, rotation);
-  return adoption.waitingFor.filter((one) => !passed.some((id) => one === id || one.startsWith(`${id} `)));
+  return adoption.waitingFor.filter(
+    (one) => !passed.some((id) => one === id || one.startsWith(`${id} `)),
+  );
 }
 
 async function stillUsed(context: Context, rotation: Rotation): Promise<string | null> {
@@ -40,11 +45,19 @@ async function stillUsed(context: Context, rotation: Rotation): Promise<string |
   for (const { policy, olds, secret } of rotation.data.members) {
     if (!context.ports.provider(policy).traits.capabilities.lastUsed) continue;
     const refs = new Set(olds.map((one) => one.ref));
-    const listed = await withSession(context, policy, (session) => listAll(session, context.signal));
+    const listed = await withSession(context, policy, (session) =>
+      listAll(session, context.signal),
+    );
     for (const { ref, lastUsedAt } of listed) {
       if (!refs.has(ref)) continue;
-      const quiet = decideQuiet({ lastUsedAt, adoptedAt, now: context.ports.clock.now(), quietMs: policy.quietMs });
-      if (!quiet.quiet) return `the old credential of ${secret} to be quiet (last used ${new Date(quiet.lastUsedAt).toISOString()})`;
+      const quiet = decideQuiet({
+        lastUsedAt,
+        adoptedAt,
+        now: context.ports.clock.now(),
+        quietMs: policy.quietMs,
+      });
+      if (!quiet.quiet)
+        return `the old credential of ${secret} to be quiet (last used ${new Date(quiet.lastUsedAt).toISOString()})`;
     }
   }
   return null;
@@ -54,9 +67,16 @@ async function debtsOf(context: Context, rotation: Rotation, member: Member): Pr
   const open = await context.store.debts(member.secret);
   const debts: Debt[] = [];
   for (const old of member.olds) {
-    if (open.some((debt) => debt.data.credential?.fingerprint === old.fingerprint && debt.kind === 'revoke')) continue;
+    if (
+      open.some(
+        (debt) => debt.data.credential?.fingerprint === old.fingerprint && debt.kind === 'revoke',
+      )
+    )
+      continue;
     if (await isPaid(context, old)) continue;
-    debts.push(revokeDebt(context.ports, rotation, member, old, { version: versionOf(member, old) }));
+    debts.push(
+      revokeDebt(context.ports, rotation, member, old, { version: versionOf(member, old) }),
+    );
   }
   // More than one mint was sent: one of unknown outcome may still land.
   if (member.intent !== null && member.intent.attempt > 1) {
@@ -71,7 +91,9 @@ async function isPaid(context: Context, old: Known): Promise<boolean> {
 }
 
 function versionOf(member: Member, old: Known): string | null {
-  return old.fingerprint === member.previous?.fingerprint ? (member.promoted?.replaced ?? null) : null;
+  return old.fingerprint === member.previous?.fingerprint
+    ? (member.promoted?.replaced ?? null)
+    : null;
 }
 
 /** Pays at once what can be paid; the rotation ends either way, a debt lives on by itself. */
@@ -79,7 +101,9 @@ export async function retire(context: Context, rotation: Rotation): Promise<Step
   await payOwn(context, rotation);
   if (rotation.data.kind === 'emergency') {
     for (const [{ policy }] of byItem(rotation.data.members)) {
-      await effect(context, 'purge', () => backendOf(context, policy).purge(policy.backend.item, context.signal));
+      await effect(context, 'purge', () =>
+        backendOf(context, policy).purge(policy.backend.item, context.signal),
+      );
     }
   }
   // Payments updated the row: deadAt.
@@ -89,9 +113,13 @@ export async function retire(context: Context, rotation: Rotation): Promise<Step
   for (const member of fresh.data.members) {
     const state = await context.store.secret(member.secret);
     if (state === null) continue;
-    const leakedThrough = fresh.data.kind === 'emergency' ? Math.max(state.data.leakedThrough, member.generation - 1) : state.data.leakedThrough;
+    const leakedThrough =
+      fresh.data.kind === 'emergency'
+        ? Math.max(state.data.leakedThrough, member.generation - 1)
+        : state.data.leakedThrough;
     const { current } = state.data;
-    const dropEscrow = !member.policy.escrow && current?.sealId != null && current.sealedBy === fresh.id;
+    const dropEscrow =
+      !member.policy.escrow && current?.sealId != null && current.sealedBy === fresh.id;
     if (dropEscrow) removeSeals.push(current.sealId);
     secrets.push({
       ...state,

@@ -22,7 +22,8 @@ export async function rollBack(context: Context, rotation: Rotation): Promise<St
 
 async function restore(context: Context, rotation: Rotation): Promise<StepResult> {
   const members: Member[] = [];
-  for (const group of byItem(rotation.data.members)) members.push(...(await restoreItem(context, rotation, group)));
+  for (const group of byItem(rotation.data.members))
+    members.push(...(await restoreItem(context, rotation, group)));
   members.sort((a, b) => (a.secret < b.secret ? -1 : 1));
   const secrets: SecretState[] = [];
   for (const member of members) {
@@ -42,11 +43,18 @@ async function restore(context: Context, rotation: Rotation): Promise<StepResult
       },
     });
   }
-  return commit(context, withData(rotation, { members, attempts: 0, lastError: null }), { secrets, releaseLocksOf: [rotation.id] });
+  return commit(context, withData(rotation, { members, attempts: 0, lastError: null }), {
+    secrets,
+    releaseLocksOf: [rotation.id],
+  });
 }
 
 /** Only own fields, onto what is current now: a neighbour's older value never returns. */
-async function restoreItem(context: Context, rotation: Rotation, group: readonly [Member, ...Member[]]): Promise<Member[]> {
+async function restoreItem(
+  context: Context,
+  rotation: Rotation,
+  group: readonly [Member, ...Member[]],
+): Promise<Member[]> {
   const { policy } = group[0];
   let fields: Fields = {};
   const notes: OwnerNote[] = [];
@@ -61,15 +69,26 @@ async function restoreItem(context: Context, rotation: Rotation, group: readonly
   const version = isDone
     ? before.version
     : await effect(context, 'roll-back', () =>
-        backendOf(context, policy).rollback(policy.backend.item, fields, notes, { txn, expectCurrent: before?.version ?? null }, context.signal),
+        backendOf(context, policy).rollback(
+          policy.backend.item,
+          fields,
+          notes,
+          { txn, expectCurrent: before?.version ?? null },
+          context.signal,
+        ),
       );
   return group.map((member) => ({ ...member, restored: { version } }));
 }
 
 async function previousFields(context: Context, member: Member): Promise<Fields> {
-  const fields = member.previous === null ? null : await openKnown(context, member.secret, member.previous);
+  const fields =
+    member.previous === null ? null : await openKnown(context, member.secret, member.previous);
   if (fields === null) {
-    throw new RotatedError('way-back-closed', `No sealed predecessor of ${member.secret} is kept.`, { secret: member.secret });
+    throw new RotatedError(
+      'way-back-closed',
+      `No sealed predecessor of ${member.secret} is kept.`,
+      { secret: member.secret },
+    );
   }
   return fields;
 }
@@ -80,12 +99,22 @@ async function finish(context: Context, rotation: Rotation): Promise<StepResult>
   const secrets: SecretState[] = [];
   for (const member of rotation.data.members) {
     if (member.minted !== null) {
-      debts.push(revokeDebt(context.ports, rotation, member, member.minted, { version: member.promoted?.version ?? null }));
+      debts.push(
+        revokeDebt(context.ports, rotation, member, member.minted, {
+          version: member.promoted?.version ?? null,
+        }),
+      );
     }
     const state = await context.store.secret(member.secret);
     if (state === null) continue;
     const error = rotation.data.failure?.message ?? 'rolled back';
-    secrets.push({ ...state, data: { ...state.data, lastResult: { phase: 'rolled-back', at: context.ports.clock.now(), error } } });
+    secrets.push({
+      ...state,
+      data: {
+        ...state.data,
+        lastResult: { phase: 'rolled-back', at: context.ports.clock.now(), error },
+      },
+    });
   }
   return moveTo(context, rotation, 'rolled-back', {}, { debts, secrets });
 }

@@ -20,7 +20,8 @@ export async function stage(context: Context, rotation: Rotation): Promise<StepR
   const locked = await lockItems(context, rotation);
   if (locked !== null) return locked;
   const members: Member[] = [];
-  for (const group of byItem(rotation.data.members)) members.push(...(await stageItem(context, rotation, group)));
+  for (const group of byItem(rotation.data.members))
+    members.push(...(await stageItem(context, rotation, group)));
   members.sort((a, b) => (a.secret < b.secret ? -1 : 1));
   return moveTo(context, rotation, 'staged', { members });
 }
@@ -42,50 +43,97 @@ export async function lockItems(context: Context, rotation: Rotation): Promise<S
   const holders = await Promise.all(items.map((item) => context.store.journal.lockOf(item)));
   if (holders.every((holder) => holder === rotation.id)) return null;
   const missing = items.filter((_, index) => holders[index] !== rotation.id);
-  return commit(context, rotation, { takeLocks: missing.map((item) => ({ item, rotation: rotation.id })) });
+  return commit(context, rotation, {
+    takeLocks: missing.map((item) => ({ item, rotation: rotation.id })),
+  });
 }
 
-export function noteOf(member: Member, rotation: Rotation, generation: number, ref: string | null, itemFields: Fields): OwnerNote {
-  return { secret: member.secret, generation, ref, rotation: rotation.id, fields: Object.keys(itemFields).sort() };
+export function noteOf(
+  member: Member,
+  rotation: Rotation,
+  generation: number,
+  ref: string | null,
+  itemFields: Fields,
+): OwnerNote {
+  return {
+    secret: member.secret,
+    generation,
+    ref,
+    rotation: rotation.id,
+    fields: Object.keys(itemFields).sort(),
+  };
 }
 
-async function stageItem(context: Context, rotation: Rotation, group: readonly [Member, ...Member[]]): Promise<Member[]> {
+async function stageItem(
+  context: Context,
+  rotation: Rotation,
+  group: readonly [Member, ...Member[]],
+): Promise<Member[]> {
   const { policy } = group[0];
   const txn = `${rotation.id}-${rotation.data.stagings}`;
   const notes: OwnerNote[] = [];
   let fields: Fields = {};
   for (const member of group) {
-    const own = toItem(member.policy, await openSeal(context, member.secret, rotation.id, 'new', sealIdOf(rotation.id, member.secret, 'new')));
+    const own = toItem(
+      member.policy,
+      await openSeal(
+        context,
+        member.secret,
+        rotation.id,
+        'new',
+        sealIdOf(rotation.id, member.secret, 'new'),
+      ),
+    );
     fields = { ...fields, ...own };
     notes.push(noteOf(member, rotation, member.generation, member.minted?.ref ?? null, own));
   }
   const expectCurrent = (await describe(context, policy)).current?.version ?? null;
   const version = await effect(context, 'stage', () =>
-    backendOf(context, policy).stage(policy.backend.item, fields, notes, { txn, expectCurrent }, context.signal),
+    backendOf(context, policy).stage(
+      policy.backend.item,
+      fields,
+      notes,
+      { txn, expectCurrent },
+      context.signal,
+    ),
   );
   return group.map((member) => ({ ...member, staged: { txn, version, expectCurrent } }));
 }
 
 function assertRights(rotation: Rotation, member: Member): void {
   if (member.minted === null) return;
-  const difference = rightsDiffer(member.previous, member.minted, phaseMark(rotation, 'minting').at);
+  const difference = rightsDiffer(
+    member.previous,
+    member.minted,
+    phaseMark(rotation, 'minting').at,
+  );
   if (difference === null) return;
-  throw new RotatedError('rights-differ', `The new credential of ${member.secret} is not the equal of its predecessor: ${difference}.`, {
-    secret: member.secret,
-    next: 'Give the admin credential the same rights to grant, or change the old credential first if the change is meant.',
-  });
+  throw new RotatedError(
+    'rights-differ',
+    `The new credential of ${member.secret} is not the equal of its predecessor: ${difference}.`,
+    {
+      secret: member.secret,
+      next: 'Give the admin credential the same rights to grant, or change the old credential first if the change is meant.',
+    },
+  );
 }
 
 /**
  * Something else moved current since we staged: what we staged holds the neighbours' older values. Drop it and stage again
  * onto what is current now, under a transaction of its own.
  */
-export async function restage(context: Context, rotation: Rotation, error: unknown): Promise<StepResult> {
+export async function restage(
+  context: Context,
+  rotation: Rotation,
+  error: unknown,
+): Promise<StepResult> {
   if (!isRotatedError(error, 'conflict')) throw error;
   await inOrder(byItem(rotation.data.members), async ([member]) => {
     const txn = member.staged?.txn;
     if (txn === undefined) return;
-    await effect(context, 'discard', () => backendOf(context, member.policy).discard(member.policy.backend.item, txn, context.signal));
+    await effect(context, 'discard', () =>
+      backendOf(context, member.policy).discard(member.policy.backend.item, txn, context.signal),
+    );
   });
   const members = rotation.data.members.map((member) => ({ ...member, staged: null }));
   const again = withData(rotation, { stagings: rotation.data.stagings + 1, members });

@@ -2,7 +2,8 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { createIssuer, type Answer, type Call } from './issuer.ts';
+import { createIssuer, type Answer } from './issuer.ts';
+import { callOf } from './route.ts';
 import type { PrincipalSettings } from './settings.ts';
 import { openIssuerStore } from './store.ts';
 
@@ -54,50 +55,13 @@ async function serve(request: IncomingMessage, response: ServerResponse): Promis
       store.configure(principal, body['settings'] as Partial<PrincipalSettings>);
       return answer(response, json({}));
     default: {
-      const call = callOf(request, path, body);
+      const { method = 'GET', headers } = request;
+      const call = callOf(method, path, headers.authorization, body);
       return answer(
         response,
         call === null ? { kind: 'answer', status: 404 } : issuer.handle(call),
       );
     }
-  }
-}
-
-/** `/p/PRINCIPAL/…`: what an issuer's customers see. */
-function callOf(
-  request: IncomingMessage,
-  path: readonly string[],
-  body: Readonly<Record<string, unknown>>,
-): Call | null {
-  const [root, principal, noun, ref, verb] = path;
-  if (root !== 'p' || principal === undefined) return null;
-  const authorization = request.headers.authorization ?? '';
-  const bearer = authorization.startsWith('Bearer ') ? authorization.slice(7) : null;
-  const base = { principal, adminKey: bearer };
-  const what = [request.method, noun, ref === undefined ? null : ':ref', verb]
-    .filter((part) => part != null)
-    .join(' ');
-  switch (what) {
-    case 'GET check':
-      return { ...base, operation: 'check' };
-    case 'POST keys':
-      return { ...base, operation: 'mint', mint: body };
-    case 'GET keys':
-      return { ...base, operation: 'list' };
-    case 'POST resolve':
-      return { ...base, operation: 'resolve', value: String(body['value']) };
-    case 'DELETE keys :ref':
-      return { ...base, operation: 'revoke', ref: ref as string };
-    case 'POST keys :ref disable':
-      return { ...base, operation: 'disable', ref: ref as string };
-    case 'POST keys :ref enable':
-      return { ...base, operation: 'enable', ref: ref as string };
-    case 'GET use':
-      return { ...base, operation: 'use', value: bearer ?? '' };
-    case 'GET verify':
-      return { ...base, operation: 'verify', value: bearer ?? '' };
-    default:
-      return null;
   }
 }
 

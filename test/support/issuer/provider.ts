@@ -32,13 +32,20 @@ const schema = z.strictObject({
 
 export type TestIssuerOptions = z.infer<typeof schema>;
 
-export const testIssuer = defineProvider<TestIssuerOptions>({
-  apiVersion: 1,
-  id: 'test-issuer',
-  options: schema,
-  traits: traitsOf,
-  open: async (options, context) => openSession(options, context),
-});
+/** How a call reaches the issuer: HTTP, or in the same process for simulations. */
+export type Send = typeof exchange;
+
+export function testIssuerOver(send: Send) {
+  return defineProvider<TestIssuerOptions>({
+    apiVersion: 1,
+    id: 'test-issuer',
+    options: schema,
+    traits: traitsOf,
+    open: async (options, context) => openSession(options, context, send),
+  });
+}
+
+export const testIssuer = testIssuerOver(exchange);
 
 export default testIssuer;
 
@@ -68,7 +75,11 @@ function traitsOf(options: TestIssuerOptions): Traits {
   };
 }
 
-function openSession(options: TestIssuerOptions, context: ProviderContext): ProviderSession {
+function openSession(
+  options: TestIssuerOptions,
+  context: ProviderContext,
+  send: Send,
+): ProviderSession {
   const root = `${options.url}/p/${encodeURIComponent(options.principal)}`;
   const { crashClass } = options;
   const capabilities = traitsOf(options).capabilities;
@@ -76,7 +87,7 @@ function openSession(options: TestIssuerOptions, context: ProviderContext): Prov
   async function admin(ask: HttpAsk, changes: boolean, signal: AbortSignal): Promise<HttpAnswer> {
     const key = options.authenticate ? (await context.admin(signal))['key'] : undefined;
     const headers = key === undefined ? {} : { authorization: `Bearer ${key.reveal()}` };
-    return call({ ...ask, headers }, changes, context.secret, signal);
+    return call(send, { ...ask, headers }, changes, context.secret, signal);
   }
 
   const keyPath = (ref: string) => `${root}/keys/${encodeURIComponent(ref)}`;
@@ -115,7 +126,7 @@ function openSession(options: TestIssuerOptions, context: ProviderContext): Prov
       if (value === undefined) return { ok: false, kind: 'rejected', reason: 'no value' };
       const headers = { authorization: `Bearer ${value.reveal()}` };
       const ask = { method: 'GET', url: `${root}/verify`, headers } as const;
-      const answer = await call(ask, false, context.secret, signal);
+      const answer = await call(send, ask, false, context.secret, signal);
       if (answer.status === 401) return { ok: false, kind: 'rejected', reason: 'refused' };
       expectOk(answer, false, context.secret);
       const seen = parse(answer.text, false, context.secret);
@@ -174,13 +185,14 @@ function openSession(options: TestIssuerOptions, context: ProviderContext): Prov
 
 /** `changes`: whether a lost answer leaves the outside in an unknown state. */
 async function call(
+  send: Send,
   ask: HttpAsk,
   changes: boolean,
   secret: string,
   signal: AbortSignal,
 ): Promise<HttpAnswer> {
   try {
-    return await exchange(ask, signal);
+    return await send(ask, signal);
   } catch (error) {
     if (signal.aborted) {
       const effect = changes ? 'unknown' : 'none';

@@ -1,0 +1,57 @@
+# How a step of CI runs: timed, bounded, its output in a file of its own, of which a failure shows the end. Sourced by run.
+# shellcheck shell=bash
+
+passed=0
+failed=0
+declare -a summary=()
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+
+# step NAME SECONDS COMMAND…: a failed step is counted and the next one runs, so that one run shows everything wrong.
+step() {
+  local name=$1 limit=$2
+  shift 2
+  local log="$logs/${name//[^a-zA-Z0-9]/-}" began=$SECONDS code=0
+  printf '\n== %s\n' "$name"
+  timeout --kill-after=30 "$limit" "$@" >"$log" 2>"$log.err" </dev/null || code=$?
+  local took=$((SECONDS - began))
+  if ((code == 0)); then
+    passed=$((passed + 1))
+    summary+=("$(printf '%-28s ok      %4d s' "$name" "$took")")
+    # What a check found is the point of running it: one JSON object, or the runner's last lines.
+    tail -n 12 "$log" | cut -c 1-3000
+  else
+    failed=$((failed + 1))
+    local why="exit $code"
+    ((code == 124 || code == 137)) && why="not done after $limit s"
+    summary+=("$(printf '%-28s FAILED  %4d s  (%s)' "$name" "$took" "$why")")
+    printf -- '-- the end of its output:\n'
+    tail -n 80 "$log" | cut -c 1-3000
+    printf -- '-- and of its progress and errors:\n'
+    tail -n 80 "$log.err" | cut -c 1-3000
+  fi
+  printf '   %s: %d s\n' "$name" "$took"
+  return 0
+}
+
+# need NAME SECONDS COMMAND…: a step without which the others mean nothing.
+need() {
+  local before=$failed
+  step "$@"
+  if ((failed > before)); then finish; fi
+}
+
+# check NAME SECONDS [ARGUMENT…]: a check of package.json with its JSON result. One that does not exist fails.
+check() {
+  local name=$1 limit=$2
+  shift 2
+  step "$name${*:+ $*}" "$limit" npm run -s "$name" -- "$@" --json
+}
+
+finish() {
+  printf '\n== summary (%d s)\n' "$SECONDS"
+  printf '%s\n' "${summary[@]}"
+  printf '%d passed, %d failed\n' "$passed" "$failed"
+  ((failed == 0)) || exit 1
+  exit 0
+}

@@ -1,0 +1,126 @@
+/** Follows rotations to where nothing more will come soon, showing each phase on stderr. */
+import type { Progress, RotationView, Service, Started } from '../rotation/service.ts';
+import type { Call } from './command.ts';
+import { type Exit, exitOfStarted } from './exit.ts';
+import type { Io } from './io.ts';
+import { timeOfDay } from './print.ts';
+
+export interface Outcome {
+  readonly secret: string;
+  readonly started: Started;
+  /** null where nothing was started. */
+  readonly view: RotationView | null;
+  readonly final: Progress['final'];
+  readonly exit: Exit;
+}
+
+export interface FollowOptions {
+  /** A wait longer than this is not waited for. */
+  readonly patienceMs: number;
+  /** What a rotation that still waits counts as. */
+  readonly waitingIs: Exit;
+}
+
+/** Something moved or not: a person sees a sign of life at least so often. */
+const quietMaxMs = 5_000;
+
+export async function follow(
+  { io, options }: Call,
+  service: Service,
+  started: readonly Started[],
+  { patienceMs, waitingIs }: FollowOptions,
+): Promise<readonly Outcome[]> {
+  for (const one of started) {
+    if (one.outcome !== 'started' && one.outcome !== 'done') io.err(startedText(one));
+  }
+  const ids = [...new Set(started.map((one) => one.rotation).filter((id) => id !== null))];
+  const finals = new Map<string, Progress['final']>();
+  if (ids.length > 0 && !io.signal.aborted) {
+    const quiet = signOfLife(io);
+    try {
+      for await (const progress of service.watch(ids, patienceMs, io.signal)) {
+        quiet.heard(progress);
+        finals.set(progress.rotation, progress.final);
+        if (options.json !== true || io.errIsTerminal) io.err(progressText(progress));
+      }
+    } catch (error) {
+      if (!io.signal.aborted) throw error;
+    } finally {
+      quiet.stop();
+    }
+  }
+  const views = new Map<string, RotationView | null>();
+  for (const id of ids) views.set(id, await service.rotation(id));
+  const owed = await debtsOf(service, started);
+  return started.map((one) => {
+    const view = one.rotation === null ? null : (views.get(one.rotation) ?? null);
+    const final = one.rotation === null ? null : (finals.get(one.rotation) ?? null);
+    const exit =
+      view === null ? exitOfStarted(one) : exitOfRotation(view, owed.get(one.secret), waitingIs);
+    return { secret: one.secret, started: one, view, final, exit };
+  });
+}
+
+interface Owed {
+  readonly person: boolean;
+  readonly rotations: ReadonlySet<string>;
+}
+
+async function debtsOf(
+  service: Service,
+  started: readonly Started[],
+): Promise<ReadonlyMap<string, Owed>> {
+  const names = started.filter((one) => one.rotation !== null).map((one) => one.secret);
+  if (names.length === 0) return new Map();
+  const { secrets } = await service.status({
+    names,
+    tags: [],
+    providers: [],
+    consumers: [],
+    all: false,
+  });
+  return new Map(
+    secrets.map(({ secret, debts }) => [
+      secret,
+      {
+        person: debts.some((debt) => debt.needsPerson),
+        rotations: new Set(debts.map((debt) => debt.rotation)),
+      },
+    ]),
+  );
+}
+
+function exitOfRotation(view: RotationView, owed: Owed | undefined, waitingIs: Exit): Exit {
+  if (view.parked !== null) return 'person';
+  if (view.phase === 'abandoned' || view.phase === 'rolled-back') return 'failed';
+  if (owed?.person === true) return 'person';
+  if (view.endedAt === null) return waitingIs;
+  return owed?.rotations.has(view.id) === true ? 'debts' : 'ok';
+}
+
+/** The same phase is shown once: what changes is why it waits. */
+export function progressText(progress: Progress): string {
+  const who = progress.secrets.join(', ');
+  return `${timeOfDay(progress.at)} ${who}: ${progress.phase}: ${progress.message}\n`;
+}
+
+export function startedText(started: Started): string {
+  const next = started.next === null ? '' : ` Next: ${started.next}`;
+  const code = started.code === null ? '' : ` (${started.code})`;
+  return `${started.secret}: ${started.message}${code}${next}\n`;
+}
+
+function signOfLife(io: Io): { heard(progress: Progress): void; stop(): void } {
+  let last: Progress | null = null;
+  const timer = setInterval(() => {
+    const what = last === null ? 'waiting' : `${last.secrets.join(', ')}: still ${last.phase}`;
+    io.err(`… ${what}\n`);
+  }, quietMaxMs);
+  return {
+    heard: (progress) => {
+      last = progress;
+      timer.refresh();
+    },
+    stop: () => clearInterval(timer),
+  };
+}

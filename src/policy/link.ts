@@ -1,0 +1,117 @@
+/** What only shows when all files of a folder are known: names and items taken twice, hooks of other files. */
+import { nearest } from './nearest.ts';
+import type { ParsedFile, PlacedNotifier } from './parse.ts';
+import type { NotifySpec, Policy, PolicyProblem } from './policy.ts';
+
+export interface Linked {
+  readonly policies: readonly Policy[];
+  readonly notifiers: readonly NotifySpec[];
+  readonly problems: readonly PolicyProblem[];
+}
+
+/** In the order of the files: of two that take the same, the second has the mistake. */
+export function linkFiles(files: readonly ParsedFile[]): Linked {
+  const problems: PolicyProblem[] = [];
+  const notifiers = linkNotifiers(files, problems);
+  const byName = new Map<string, Policy>();
+  const byItem = new Map<string, Policy[]>();
+  for (const { policies, notify } of files) {
+    for (const policy of policies) {
+      const first = byName.get(policy.name);
+      if (first !== undefined) {
+        problems.push(duplicate('secret', policy.name, policy.source, first.source));
+        continue;
+      }
+      const item = `${policy.backend.scheme}://${policy.backend.item}`;
+      const others = byItem.get(item) ?? [];
+      const rival = others.find((other) => sharesField(other, policy));
+      if (rival !== undefined) {
+        problems.push(itemTaken(item, policy, rival));
+        continue;
+      }
+      const hooks: NotifySpec[] = [];
+      let isSound = true;
+      for (const wanted of notify[policy.name] ?? []) {
+        const hook = notifiers.get(wanted.name);
+        if (hook !== undefined) {
+          hooks.push(hook.spec);
+          continue;
+        }
+        isSound = false;
+        const near = nearest(wanted.name, notifiers.keys());
+        problems.push({
+          code: 'unknown-notifier',
+          file: policy.source.file,
+          line: wanted.line,
+          column: wanted.column,
+          path: wanted.path,
+          message: `No file of the folder defines this hook under notifiers.${near === null ? '' : ` Did you mean ${near}?`}`,
+          seen: JSON.stringify(wanted.name),
+          example: `notifiers: { ${near ?? wanted.name}: { http: "https://hooks.example.com/rotated" } }`,
+        });
+      }
+      if (!isSound) continue;
+      byName.set(policy.name, hooks.length === 0 ? policy : { ...policy, notify: hooks });
+      byItem.set(item, [...others, policy]);
+    }
+  }
+  return {
+    policies: [...byName.values()],
+    notifiers: [...notifiers.values()].map(({ spec }) => spec),
+    problems,
+  };
+}
+
+function linkNotifiers(
+  files: readonly ParsedFile[],
+  problems: PolicyProblem[],
+): ReadonlyMap<string, PlacedNotifier> {
+  const known = new Map<string, PlacedNotifier>();
+  for (const notifier of files.flatMap((file) => file.notifiers)) {
+    const first = known.get(notifier.spec.name);
+    if (first === undefined) known.set(notifier.spec.name, notifier);
+    else problems.push(duplicate('notifier', notifier.spec.name, notifier, first));
+  }
+  return known;
+}
+
+interface Where {
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+}
+
+function duplicate(what: 'secret' | 'notifier', name: string, here: Where, first: Where): PolicyProblem {
+  return {
+    code: 'duplicate-name',
+    file: here.file,
+    line: here.line,
+    column: here.column,
+    path: `${what}s.${name}`,
+    message: `The ${what} ${name} stands twice: here and at ${first.file}:${first.line}:${first.column}. The first one counts.`,
+    seen: name,
+    example: `${name.slice(0, 61)}-2:`,
+  };
+}
+
+function sharesField(a: Policy, b: Policy): boolean {
+  const [own, theirs] = [a.backend.fields, b.backend.fields];
+  // Without names of fields the whole item is meant.
+  if (own === null || theirs === null) return true;
+  return Object.keys(own).some((field) => Object.hasOwn(theirs, field));
+}
+
+function itemTaken(item: string, policy: Policy, rival: Policy): PolicyProblem {
+  const { file, line, column } = policy.source;
+  const at = `${rival.source.file}:${rival.source.line}:${rival.source.column}`;
+  return {
+    code: 'item-taken',
+    file,
+    line,
+    column,
+    path: `secrets.${policy.name}.backend`,
+    message: `The secret ${rival.name} at ${at} writes the same fields of ${item}: name different ones under fields.`,
+    seen: item,
+    example: `backend: { ref: ${item}, fields: { PGPASSWORD: password } }`,
+  };
+}

@@ -1,0 +1,285 @@
+/** The loop: begins what is due, advances what can advance, pays what is owed, sleeps until the next of these. */
+import { isRotatedError } from '../errors.ts';
+import type { Policy } from '../policy/policy.ts';
+import { advance } from './advance.ts';
+import { firedState } from './begin.ts';
+import { beginNew } from './commands.ts';
+import type { Context } from './context.ts';
+import { commit, withData } from './context.ts';
+import { readOwn } from './current.ts';
+import { pay } from './debts.ts';
+import { dueAfter } from './due.ts';
+import type { Debt, Rotation, SecretState } from './model.ts';
+import { auditEvent } from './store.ts';
+import { Slots, Turns } from './turns.ts';
+
+/** The longest sleep: bounds how late anything can be that no timer announced. */
+const sleepMostMs = 500;
+/** A wait longer than this is journalled, so that other queries skip the row; a shorter one is only remembered. */
+const journalWaitsFromMs = 5_000;
+
+export interface Driver {
+  tick(): Promise<void>;
+  run(): Promise<void>;
+  poke(): void;
+  readonly turns: Turns;
+  /** Advances one rotation until it waits, parks or ends. */
+  follow(id: string): Promise<void>;
+}
+
+export function createDriver(
+  context: Context,
+  policies: () => ReadonlyMap<string, Policy>,
+  changed: (rotation: Rotation) => void,
+): Driver {
+  const { ports, store, signal } = context;
+  const turns = new Turns();
+  const slots = new Slots(ports.parallel.perIssuer);
+  const working = new Map<string, Promise<void>>();
+  const holds = new Map<string, number>();
+  let fatal: unknown = null;
+  let wake = Promise.withResolvers<void>();
+
+  const poke = () => {
+    wake.resolve();
+  };
+
+  function work(key: string, task: () => Promise<void>): void {
+    if (working.has(key)) return;
+    const running = (async () => {
+      try {
+        await task();
+      } catch (error) {
+        if (signal.aborted) return;
+        if (isRotatedError(error, 'fence-lost', 'state-full', 'state-corrupt', 'state-read-only'))
+          fatal ??= error;
+        else if (!isRotatedError(error, 'conflict', 'already-active')) {
+          ports.log.error(
+            {
+              key,
+              error: isRotatedError(error)
+                ? error.toJSON()
+                : String(error instanceof Error ? error.name : error),
+            },
+            'background work failed',
+          );
+          // Not at once again: whatever broke here is not on a path that counts attempts.
+          holds.set(key, (await store.journal.uptimeMs()) + 5_000);
+        }
+      } finally {
+        working.delete(key);
+        poke();
+      }
+    })();
+    working.set(key, running);
+  }
+
+  const issuerOf = (policy: Policy): string => {
+    try {
+      return ports.provider(policy).issuer;
+    } catch {
+      return policy.provider.use;
+    }
+  };
+
+  async function follow(id: string): Promise<void> {
+    await turns.take(id, async () => {
+      let rotation = await store.rotation(id);
+      const first = rotation?.data.members[0];
+      if (rotation === null || first === undefined) return;
+      await slots.take(issuerOf(first.policy), async () => {
+        while (rotation !== null && rotation.active && !rotation.parked && !signal.aborted) {
+          const result = await advance(context, rotation);
+          if (result.kind === 'wait') {
+            await remember(rotation, result.untilUptimeMs, result.waitsFor);
+            return;
+          }
+          rotation = result.rotation;
+          changed(rotation);
+        }
+      });
+      if (rotation !== null && !rotation.active) forget(rotation);
+    });
+  }
+
+  async function remember(stale: Rotation, untilUptimeMs: number, waitsFor: string): Promise<void> {
+    const rotation = (await store.rotation(stale.id)) ?? stale;
+    holds.set(rotation.id, untilUptimeMs);
+    const isLong = untilUptimeMs - (await store.journal.uptimeMs()) > journalWaitsFromMs;
+    if (isLong && rotation.wakeAtUptimeMs !== untilUptimeMs) {
+      const moved = await commit(context, {
+        ...withData(rotation, { waitsFor }),
+        wakeAtUptimeMs: untilUptimeMs,
+      });
+      changed(moved.rotation);
+    } else
+      changed({
+        ...rotation,
+        data: { ...rotation.data, waitsFor: rotation.data.waitsFor ?? waitsFor },
+      });
+  }
+
+  function forget(rotation: Rotation): void {
+    holds.delete(rotation.id);
+    for (const key of context.told.keys())
+      if (key.startsWith(`${rotation.id}:`)) context.told.delete(key);
+  }
+
+  const isHeld = (key: string, uptimeMs: number): boolean => {
+    const until = holds.get(key);
+    if (until === undefined) return false;
+    if (until > uptimeMs) return true;
+    holds.delete(key);
+    return false;
+  };
+
+  /** Starts everything that is due and fits; true where something was started. */
+  async function pump(): Promise<boolean> {
+    let isBusy = false;
+    const uptimeMs = await store.journal.uptimeMs();
+    const room = () => ports.parallel.total - working.size;
+    for (const rotation of await store.dueRotations(uptimeMs, ports.parallel.total * 4)) {
+      if (room() <= 0) break;
+      if (working.has(rotation.id) || isHeld(rotation.id, uptimeMs)) continue;
+      work(rotation.id, () => follow(rotation.id));
+      isBusy = true;
+    }
+    for (const debt of await store.dueDebts(uptimeMs, ports.parallel.total * 4)) {
+      if (room() <= 0) break;
+      if (working.has(debt.id) || context.paying.has(debt.id) || isHeld(debt.id, uptimeMs))
+        continue;
+      work(debt.id, () => payLater(debt));
+      isBusy = true;
+    }
+    if (room() > 0) {
+      for (const row of await store.journal.dueSecrets(ports.scheduleClock.now(), room())) {
+        if (working.has(row.name) || isHeld(row.name, uptimeMs)) continue;
+        work(row.name, () => fire(row.name));
+        isBusy = true;
+      }
+    }
+    return isBusy;
+  }
+
+  async function payLater(debt: Debt): Promise<void> {
+    await slots.take(issuerOf(debt.data.policy), async () => {
+      await pay(context, debt);
+    });
+    const rotation = await store.rotation(debt.rotation);
+    if (rotation !== null) changed(rotation);
+  }
+
+  /** A due instant: one rotation of the secret, or of its group. */
+  async function fire(name: string): Promise<void> {
+    const state = await store.secret(name);
+    const policy = policies().get(name);
+    if (state === null || state.dueAt === null || state.paused) return;
+    if (policy === undefined) return store.write({ secrets: [{ ...state, dueAt: null }] });
+    const members = groupOf(policies(), policy);
+    if (!state.data.looked && state.generation === 0 && (await wasFound(state, policy))) return;
+    const active = await firstActive(members);
+    if (active !== null) return skip(state, policy, active);
+    const fired = new Map<string, number>();
+    for (const member of members) fired.set(member.name, state.dueAt);
+    const rotation = await beginNew(context, {
+      policies: members,
+      kind: 'scheduled',
+      mode: null,
+      actor: { id: 'rotated', channel: 'schedule', proven: true },
+      reason: null,
+      inherited: new Map(),
+      fired,
+    });
+    changed(rotation);
+    poke();
+  }
+
+  /** A secret seen for the first time: what the backend already holds waits for its schedule; what it does not hold is made now. */
+  async function wasFound(state: SecretState, policy: Policy): Promise<boolean> {
+    const served = await readOwn(context, policy, 'current');
+    if (served === null) return false;
+    const looked = { ...state, data: { ...state.data, looked: true } };
+    await store.write({ secrets: [{ ...looked, dueAt: dueAfter(context, looked, policy) }] });
+    return true;
+  }
+
+  async function firstActive(members: readonly Policy[]): Promise<Rotation | null> {
+    for (const member of members) {
+      const active = await store.activeOf(member.name);
+      if (active !== null) return active;
+    }
+    return null;
+  }
+
+  async function skip(state: SecretState, policy: Policy, active: Rotation): Promise<void> {
+    if (state.dueAt === null) return;
+    const actor = { id: 'rotated', channel: 'schedule', proven: true } as const;
+    await store.write({
+      secrets: [firedState(context, policy, state, state.dueAt)],
+      audit: [
+        auditEvent(
+          ports.clock.now(),
+          { secret: state.name, rotation: active.id, actor, reason: null },
+          'schedule.skipped',
+          'skipped',
+          { dueAt: state.dueAt, phase: active.phase },
+        ),
+      ],
+    });
+  }
+
+  function stopIfFatal(): void {
+    if (fatal !== null) throw fatal;
+  }
+
+  async function sleepUntilNext(): Promise<void> {
+    const uptimeMs = await store.journal.uptimeMs();
+    const until = [...holds.values()].filter((at) => at > uptimeMs).map((at) => at - uptimeMs);
+    const wakeAt = await store.journal.nextWakeUptimeMs();
+    if (wakeAt !== null && wakeAt > uptimeMs) until.push(wakeAt - uptimeMs);
+    const dueAt = await store.journal.nextDueAt();
+    if (dueAt !== null) {
+      const dueInMs = dueAt - ports.scheduleClock.now();
+      if (dueInMs > 0) until.push(dueInMs);
+    }
+    const sleeping = new AbortController();
+    const timer = ports.clock.sleep(
+      Math.min(sleepMostMs, ...until),
+      AbortSignal.any([signal, sleeping.signal]),
+    );
+    await Promise.race([wake.promise, timer.catch(() => undefined)]);
+    sleeping.abort();
+  }
+
+  return {
+    turns,
+    poke,
+    follow,
+    tick: async () => {
+      for (;;) {
+        stopIfFatal();
+        signal.throwIfAborted();
+        wake = Promise.withResolvers<void>();
+        const isBusy = await pump();
+        if (!isBusy && working.size === 0) return;
+        await Promise.race(working.values());
+      }
+    },
+    run: async () => {
+      while (!signal.aborted) {
+        stopIfFatal();
+        wake = Promise.withResolvers<void>();
+        await pump();
+        await sleepUntilNext();
+      }
+      await Promise.allSettled(working.values());
+      stopIfFatal();
+    },
+  };
+}
+
+/** The policy alone, or everyone it is grouped with. */
+export function groupOf(policies: ReadonlyMap<string, Policy>, policy: Policy): readonly Policy[] {
+  if (policy.group === null) return [policy];
+  return [...policies.values()].filter((one) => one.group === policy.group);
+}

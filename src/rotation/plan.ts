@@ -1,0 +1,104 @@
+/** What a rotation would do, step by step, without touching anything. */
+import type { Policy } from '../policy/policy.ts';
+import type { OpenProvider } from './ports.ts';
+import type { EmergencyMode, Plan } from './service.ts';
+
+export function planOf(
+  policy: Policy,
+  provider: OpenProvider,
+  consumers: readonly string[],
+  runs: readonly number[],
+  now: EmergencyMode | null,
+): Plan {
+  const { traits } = provider;
+  const verifiers = policy.consumers.filter((consumer) => consumer.role === 'verifier').length;
+  const users = policy.consumers.length - verifiers;
+  const item = `${policy.backend.scheme}://${policy.backend.item}`;
+  const step = (phase: string, what: string, afterMs: number | null) => ({ phase, what, afterMs });
+  const checks = [
+    'provider',
+    ...policy.verify.filter((one) => one.kind !== 'provider').map((one) => one.kind),
+  ].join(', ');
+  const unconfirmed = policy.consumers.filter(
+    (consumer) => consumer.report === null && consumer.kind !== 'http',
+  ).length;
+  const graceMs = now === null ? policy.graceMs : 0;
+  const steps = [
+    step(
+      'planned',
+      `check the admin credential, ${item} and ${policy.consumers.length} consumer(s)`,
+      0,
+    ),
+    ...(now === 'contain'
+      ? [
+          step(
+            'minting',
+            `${traits.capabilities.disable ? 'disable' : 'revoke'} the credential in use, before there is a new one`,
+            0,
+          ),
+        ]
+      : []),
+    step(
+      'minting',
+      traits.strategy === 'operator'
+        ? 'wait for a person to supply a new credential'
+        : `mint at ${policy.provider.use} (${traits.strategy}, crash class ${traits.crashClass})`,
+      traits.strategy === 'operator' ? null : 0,
+    ),
+    step('staged', `write it to ${item} as pending`, traits.strategy === 'operator' ? null : 0),
+    ...(verifiers > 0
+      ? [step('distributed', `${verifiers} verifier(s) accept it beside the current one`, null)]
+      : []),
+    step('verified', `verify the value read back: ${checks}`, null),
+    step('promoted', 'pending becomes current', null),
+    step(
+      'adopted',
+      users + verifiers === 0
+        ? 'nobody to reload'
+        : `reload ${users + verifiers} consumer(s) and wait until every live instance serves it; after ${policy.adoption.timeoutMs / 1_000} s: ${policy.adoption.then}`,
+      null,
+    ),
+    step(
+      'retiring',
+      graceMs === 0 ? 'no grace' : `${graceMs / 1_000} s of grace after adoption`,
+      graceMs === 0 ? null : graceMs,
+    ),
+    step(
+      'retired',
+      `revoke the old credential${traits.capabilities.proof === 'safe' ? ' and prove it dead' : ' (its death cannot be proven by trying it)'}`,
+      graceMs === 0 ? null : graceMs,
+    ),
+  ];
+  const takesPerson = traits.strategy === 'operator' || traits.revokeScope === 'family';
+  const deadWithinMs = now === null || takesPerson ? null : policy.emergency.deadlineMs;
+  return {
+    secret: policy.name,
+    consumers,
+    deadWithinMs,
+    runs,
+    steps,
+    warnings: warningsOf(policy, provider, unconfirmed),
+  };
+}
+
+function warningsOf(policy: Policy, { traits }: OpenProvider, unconfirmed: number): string[] {
+  const warnings: string[] = [];
+  if (traits.limits.liveMax < 2)
+    warnings.push(
+      'this issuer allows one live credential: the old one ends the moment the new one is made',
+    );
+  if (traits.strategy === 'operator') warnings.push('a person must create and end the credential');
+  if (traits.crashClass === 'blind')
+    warnings.push(
+      'a mint whose answer is lost parks the rotation until a person has looked at the issuer',
+    );
+  if (traits.revokeScope === 'family')
+    warnings.push(
+      'revoking one credential ends its successors: rotated never revokes here by itself',
+    );
+  if (unconfirmed > 0)
+    warnings.push(
+      `${unconfirmed} consumer(s) cannot report: adoption follows 'adoption.then: ${policy.adoption.then}'`,
+    );
+  return warnings;
+}

@@ -1,0 +1,40 @@
+/** Builds a verifier from its policy: which kinds of check there are besides the issuer's own. */
+import { asRotatedError } from '../errors.ts';
+import type { CheckSpec, VerifierContext } from './check.ts';
+import { execVerifier } from './exec.ts';
+import { httpVerifier } from './http.ts';
+import type { Verifier } from './verifier.ts';
+
+export type { CheckSpec, VerifierContext } from './check.ts';
+
+/** Opens nothing. Throws `policy-invalid` where the policy asks for something that cannot work. */
+export function createVerifier(spec: CheckSpec, context: VerifierContext): Verifier {
+  const verifier = createCheck(spec, context);
+  return {
+    id: verifier.id,
+    async verify(candidate, signal) {
+      context.redactor.add(candidate.fields);
+      try {
+        signal.throwIfAborted();
+        return await verifier.verify(candidate, signal);
+      } catch (error) {
+        throw asRotatedError(
+          signal.aborted && error === signal.reason ? new DOMException('', 'AbortError') : error,
+          'none',
+          candidate.secret,
+        );
+      }
+    },
+  };
+}
+
+function createCheck(spec: CheckSpec, context: VerifierContext): Verifier {
+  switch (spec.kind) {
+    case 'http':
+      return httpVerifier(spec, context);
+    case 'exec':
+      return execVerifier(spec, context);
+    default:
+      return spec satisfies never;
+  }
+}
