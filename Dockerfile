@@ -28,7 +28,11 @@ COPY package.json package-lock.json .npmrc ./
 RUN --mount=type=secret,id=ca npm ci --omit=dev --ignore-scripts && rm .npmrc package-lock.json
 
 FROM ${NODE_IMAGE}
-ENV NODE_ENV=production
+# `docker exec … rotate status` finds the same places by these.
+ENV NODE_ENV=production \
+    ROTATED_STATE=/var/lib/rotated \
+    ROTATED_POLICIES=/etc/rotated/schedules \
+    ROTATED_KEY_FILE=/var/lib/rotated-key/key
 WORKDIR /app
 COPY --from=dependencies /app ./
 COPY --from=build /build/dist ./dist

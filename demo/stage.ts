@@ -46,7 +46,12 @@ export async function setStage(): Promise<Stage> {
   };
   // PostgreSQL may run as an account of its own, which must get through to its folder, and nowhere else.
   await chmod(folder, 0o711);
-  for (const each of [stage.state, stage.schedules, at('private', 'key'), at('private', 'server')]) {
+  for (const each of [
+    stage.state,
+    stage.schedules,
+    at('private', 'key'),
+    at('private', 'server'),
+  ]) {
     await mkdir(each, { recursive: true, mode: 0o700 });
   }
   await chmod(at('private'), 0o700);

@@ -27,44 +27,39 @@ export interface VerifyingChain extends AuditChain {
 }
 
 /**
- * `key`: 32 bytes derived for the audit alone. mac(n) = HMAC(line key, [mac(n-1), n, line]); the proof of a head is an HMAC
- * under another key over [n, mac(n)]. So whoever can write the database but lacks the key cannot change a line, and
- * cannot make an earlier line the end: its mac is known, its proof is not.
+ * `key`: 32 bytes derived for the audit alone. Each line's HMAC-SHA-512 over [the mac before, its number, its text] has two
+ * halves: the first is its mac and stands with it, the second stands in the head alone, as the proof. So whoever can write
+ * the database but lacks the key cannot change a line, and cannot make an earlier line the end: its mac is known, its
+ * proof is not.
  */
 export function createAuditChain(key: Uint8Array): VerifyingChain {
-  const lineKey = purposeKey(key, 'audit line');
-  const headKey = purposeKey(key, 'audit head');
-  const first = hmac(lineKey, 'first');
-  const macOf = (before: string, seq: number, line: string): string =>
-    hmac(lineKey, `${before}\n${seq}\n${line}`);
-  const proofOf = (seq: number, mac: string): string => hmac(headKey, `${seq}\n${mac}`);
+  // A key object, which Node need not set up again for each line: 1.5 µs instead of 9.
+  const lineKey = createSecretKey(key);
+  const first = link(lineKey, '', 0, 'first').mac;
 
   async function verifyLines(
     lines: AsyncIterable<AuditLine> | Iterable<AuditLine>,
     head: AuditHead | null | 'unknown',
   ): Promise<{ problem: AuditProblem | null; lines: number }> {
-    if (head !== null && head !== 'unknown' && !same(proofOf(head.seq, head.mac), head.proof)) {
-      const message = `The head of the audit log (line ${head.seq}) was not written by this deployment.`;
-      return { problem: { kind: 'head', seq: head.seq, message }, lines: 0 };
-    }
-    let before = first;
+    let last: Link = { mac: first, proof: '' };
     let count = 0;
     for await (const { seq, line, mac } of lines) {
       const expected = count + 1;
-      const found = problemAt(expected, seq, line, same(macOf(before, seq, line), mac));
+      const next = link(lineKey, last.mac, seq, line);
+      const found = problemAt(expected, seq, line, same(next.mac, mac));
       if (found !== null) return { problem: found, lines: count };
-      before = mac;
+      last = next;
       count = expected;
     }
-    return { problem: head === 'unknown' ? null : problemAtEnd(count, before, head), lines: count };
+    return { problem: head === 'unknown' ? null : problemAtEnd(count, last, head), lines: count };
   }
 
   return {
     next(head, event) {
       const seq = (head?.seq ?? 0) + 1;
       const line = lineOf(seq, event);
-      const mac = macOf(head?.mac ?? first, seq, line);
-      return { entry: { seq, line, mac }, head: { seq, mac, proof: proofOf(seq, mac) } };
+      const { mac, proof } = link(lineKey, head?.mac ?? first, seq, line);
+      return { entry: { seq, line, mac }, head: { seq, mac, proof } };
     },
     verify: async (lines, head) => (await verifyLines(lines, head)).problem?.message ?? null,
     verifyLines,
@@ -104,7 +99,7 @@ function problemAt(
   return { kind: 'edited', seq, message };
 }
 
-function problemAtEnd(count: number, mac: string, head: AuditHead | null): AuditProblem | null {
+function problemAtEnd(count: number, last: Link, head: AuditHead | null): AuditProblem | null {
   if (head === null) {
     if (count === 0) return null;
     return { kind: 'head', seq: count, message: 'The head of the audit log was removed.' };
@@ -113,11 +108,13 @@ function problemAtEnd(count: number, mac: string, head: AuditHead | null): Audit
     const message = `The audit log was cut: it ends at line ${count}, line ${head.seq} was written.`;
     return { kind: 'cut', seq: count + 1, message };
   }
-  if (count > head.seq || !same(mac, head.mac)) {
+  if (count > head.seq) {
     const message = `The head of the audit log was set back to line ${head.seq}: line ${count} was written.`;
     return { kind: 'head', seq: head.seq, message };
   }
-  return null;
+  if (same(last.mac, head.mac) && same(last.proof, head.proof)) return null;
+  const message = `The audit log was cut: line ${count} was not its end when this deployment wrote it.`;
+  return { kind: 'cut', seq: count + 1, message };
 }
 
 function seqInside(line: string): number | null {
@@ -129,13 +126,14 @@ function seqInside(line: string): number | null {
   }
 }
 
-/** As a key object, which Node need not set up again for each line: 1.5 µs instead of 9. */
-function purposeKey(key: Uint8Array, purpose: string): KeyObject {
-  return createSecretKey(createHmac('sha256', key).update(purpose).digest());
+interface Link {
+  readonly mac: string;
+  readonly proof: string;
 }
 
-function hmac(key: KeyObject, text: string): string {
-  return createHmac('sha256', key).update(text).digest('base64url');
+function link(key: KeyObject, before: string, seq: number, line: string): Link {
+  const both = createHmac('sha512', key).update(`${before}\n${seq}\n${line}`).digest();
+  return { mac: both.toString('base64url', 0, 32), proof: both.toString('base64url', 32, 64) };
 }
 
 function same(a: string, b: string): boolean {

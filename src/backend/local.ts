@@ -238,7 +238,7 @@ function requireCurrent(
   item: string,
   labels: LocalLabels,
   expected: VersionId | null,
-  secret?: string | undefined,
+  secret?: string,
 ): void {
   const found = labels.current === null ? null : String(labels.current);
   if (found === expected) return;
@@ -318,14 +318,14 @@ function ready(item: string): Finding {
   };
 }
 
-function conflict(item: string, why: string, secret?: string | undefined): RotatedError {
+function conflict(item: string, why: string, secret?: string): RotatedError {
   return new RotatedError('conflict', `The item local://${item} was not written: ${why}.`, {
     secret,
     next: 'Describe the item again and decide anew.',
   });
 }
 
-function requireGoing(signal: AbortSignal, secret?: string | undefined): void {
+function requireGoing(signal: AbortSignal, secret?: string): void {
   if (signal.aborted) throw asRotatedError(signal.reason, 'none', secret);
 }
 

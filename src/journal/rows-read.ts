@@ -1,4 +1,5 @@
 /** The journal's questions as statements, and its rows as objects. */
+import { setImmediate } from 'node:timers/promises';
 import type { Sealed } from '../secret/sealing.ts';
 import type { Database, SqlRow } from './database.ts';
 import type {
@@ -137,21 +138,39 @@ export function createReads(database: Database): Reads {
       database
         .all('SELECT seq, line, mac FROM audit WHERE seq >= ? ORDER BY seq LIMIT ?', from, most)
         .map(auditLineOf),
-    auditOf: async (secret, most) =>
-      database
-        .all(
-          'SELECT seq, line, mac FROM audit WHERE secret = ? ORDER BY seq DESC LIMIT ?',
-          secret,
-          most,
-        )
-        .map(auditLineOf)
-        .reverse(),
+    auditOf: (secret, most) => auditOf(database, secret, most),
     cached: async (key) =>
       one(
         (row) => ({ digest: row['digest'] as string, value: row['value'] as string }),
         database.get('SELECT digest, value FROM cache WHERE key = ?', key),
       ),
   };
+}
+
+/** Lines looked at in one go: a few milliseconds. */
+const scanLines = 10_000;
+
+/**
+ * Backwards through the whole log, since an index by secret would cost each step a page; in pieces, so that the event
+ * loop goes on meanwhile.
+ */
+async function auditOf(database: Database, secret: string, most: number): Promise<AuditLine[]> {
+  const found: AuditLine[] = [];
+  let below = Number(database.get('SELECT max(seq) AS seq FROM audit')?.['seq'] ?? 0) + 1;
+  while (below > 1 && found.length < most) {
+    const from = below - scanLines;
+    const rows = database.all(
+      'SELECT seq, line, mac FROM audit WHERE seq >= ? AND seq < ? AND secret = ? ORDER BY seq DESC LIMIT ?',
+      from,
+      below,
+      secret,
+      most - found.length,
+    );
+    found.push(...rows.map(auditLineOf));
+    below = from;
+    await setImmediate();
+  }
+  return found.reverse();
 }
 
 function rotationOf(row: SqlRow): RotationRow {

@@ -1,6 +1,6 @@
 /** One `Commit` as statements: what each changes, and which refusal of the schema means which error. */
 import { RotatedError } from '../errors.ts';
-import { isConstraint, type Database } from './database.ts';
+import { type Database, isConstraint, type SqlValue } from './database.ts';
 import type {
   AuditChain,
   Change,
@@ -279,10 +279,10 @@ function requireVersion(
   what: string,
   secret: string | undefined,
   expected: number,
-  found: unknown,
+  found: SqlValue | undefined,
 ): void {
   if ((found ?? 0) === expected) return;
-  const stands = found === undefined ? 'does not exist' : `is at version ${String(found)}`;
+  const stands = found === undefined ? 'does not exist' : `is at version ${found}`;
   throw conflict(`${what} ${stands}, not at ${expected}.`, secret);
 }
 

@@ -40,13 +40,6 @@ CREATE TABLE rotation (
 CREATE INDEX rotation_active ON rotation (seq) WHERE active = 1;
 CREATE INDEX rotation_due ON rotation (wake, seq) WHERE active = 1 AND parked = 0;
 
-CREATE TABLE rotation_part (
-  rotation INTEGER NOT NULL REFERENCES rotation (seq) ON DELETE CASCADE,
-  name TEXT NOT NULL,
-  value TEXT NOT NULL,
-  PRIMARY KEY (rotation, name)
-) STRICT;
-
 CREATE TABLE rotation_secret (
   secret TEXT NOT NULL,
   rotation INTEGER NOT NULL REFERENCES rotation (seq) ON DELETE CASCADE,

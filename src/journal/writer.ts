@@ -1,4 +1,4 @@
-/** Group commit: all work of one turn of the event loop goes into one transaction, each piece undone alone if it fails. */
+/** Group commit: the work of one turn of the event loop goes into one transaction, each piece undone alone if it fails. */
 import { setImmediate } from 'node:timers';
 import type { Clock } from '../clock.ts';
 import { isRotatedError, RotatedError } from '../errors.ts';
@@ -35,14 +35,30 @@ export function createWriter(database: Database, clock: Clock): Writer {
   const queue: Job[] = [];
   let known: StateRow | null = null;
   let scheduled = false;
+  let turnHadBatch = false;
+  /** Another process is in its transaction: the timer flushes. */
+  let paused = false;
   let closing: (() => void) | null = null;
   let closed = false;
   let busySinceMs: number | null = null;
 
+  /**
+   * The first work of a turn is written at its end of the microtasks: one rotation alone waits for nobody. Whatever
+   * follows in the same turn is written together, when the turn ends: so a burst costs two syncs, and no chain of commits
+   * keeps the event loop from its timers.
+   */
   function schedule(): void {
     if (scheduled) return;
     scheduled = true;
-    setImmediate(flush);
+    if (turnHadBatch) return;
+    turnHadBatch = true;
+    queueMicrotask(flush);
+    setImmediate(endTurn);
+  }
+
+  function endTurn(): void {
+    turnHadBatch = false;
+    if (scheduled && !paused) flush();
   }
 
   function flush(): void {
@@ -54,7 +70,8 @@ export function createWriter(database: Database, clock: Clock): Writer {
       known = null;
       if (isRotatedError(error, 'state-busy') && waitMore()) {
         queue.unshift(...jobs);
-        void clock.sleep(busyPauseMs).then(flush, () => refuseAll(queue.splice(0), error));
+        paused = true;
+        void clock.sleep(busyPauseMs).then(resume, resume);
         return;
       }
       busySinceMs = null;
@@ -63,6 +80,11 @@ export function createWriter(database: Database, clock: Clock): Writer {
     scheduled = false;
     if (queue.length > 0) schedule();
     else closing?.();
+  }
+
+  function resume(): void {
+    paused = false;
+    flush();
   }
 
   function waitMore(): boolean {

@@ -1,5 +1,5 @@
 /** One consumer as written → `ConsumerSpec`, with its report and the signals a file may send. */
-import { type BuildTools, buildReference, positive, resolveCommand, resolvePath } from './build-parts.ts';
+import { type BuildTools, buildReference, positive, resolveCommand, resolvePath, soundOnly } from './build-parts.ts';
 import type { Path } from './document.ts';
 import { expectedAt } from './expected.ts';
 import type { ConsumerSpec, ReportSpec, SignalSpec } from './policy.ts';
@@ -12,12 +12,13 @@ const othersMayWrite = 0o022;
 
 export function buildConsumer(input: ConsumerInput, at: Path, tools: BuildTools): ConsumerSpec | null {
   const kind = pickOne(input, ['signal', 'http', 'exec', 'file'], at, tools);
+  const { role, report, timeout } = soundOnly(input, at, tools);
   const common = {
-    role: input.role ?? 'user',
-    report: input.report === undefined ? null : buildReport(input.report, [...at, 'report'], tools),
-    timeoutMs: positive(input.timeout, timeoutMs, [...at, 'timeout'], tools),
+    role: role ?? 'user',
+    report: report === undefined ? null : buildReport(report, [...at, 'report'], tools),
+    timeoutMs: positive(timeout, timeoutMs, [...at, 'timeout'], tools),
   } as const;
-  if (kind === null) return null;
+  if (kind === null || !tools.isSound([...at, kind])) return null;
   const place = [...at, kind];
   switch (kind) {
     case 'signal': {

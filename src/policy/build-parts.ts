@@ -19,7 +19,7 @@ export interface BuildTools {
   /** False where the shape below this path has mistakes: what stands there is of unknown form. */
   readonly isSound: (path: Path) => boolean;
   /** Validates a provider's options; reports their mistakes. */
-  readonly options: (schema: z.ZodType, options: unknown, path: Path) => void;
+  readonly options: (use: string, schema: z.ZodType, options: unknown, path: Path) => void;
   /** The folder of the policy file, absolute. */
   readonly directory: string;
 }
@@ -33,6 +33,17 @@ export interface ScheduleMemo {
 
 export function createScheduleMemo(): ScheduleMemo {
   return { gaps: new Map(), mistakes: new Map(), zones: new Map() };
+}
+
+/** What is of known form in a map: the other keys are left out, so that those get their checks all the same. */
+export function soundOnly<Map extends object>(map: Map, at: Path, { isSound }: Pick<BuildTools, 'isSound'>): Partial<Map> {
+  return Object.fromEntries(
+    Object.entries(map).filter(([key]) => isSound([...at, key])),
+  ) as Partial<Map>;
+}
+
+export function isMap(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** One or many: each with its own place in the file. */

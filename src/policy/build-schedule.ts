@@ -1,5 +1,5 @@
 /** When a secret is rotated, as written → `Schedule`, and the schedules that would never fire or contradict themselves. */
-import { asList, type BuildTools } from './build-parts.ts';
+import { asList, type BuildTools, isMap, soundOnly } from './build-parts.ts';
 import { cronMistake, shortestGapMs } from './cron.ts';
 import type { Path } from './document.ts';
 import { formatDuration, parseDuration } from './duration.ts';
@@ -8,7 +8,7 @@ import type { Schedule, Weekday } from './policy.ts';
 import type { ScheduleInput, SecretInput } from './shape.ts';
 import { canonicalLocal, isTimezone, knownTimezones } from './timezone.ts';
 
-type ScheduleTools = Pick<BuildTools, 'report' | 'crons' | 'memo'>;
+type ScheduleTools = Pick<BuildTools, 'report' | 'crons' | 'memo' | 'isSound'>;
 
 const weekdays: readonly Weekday[] = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'];
 type Written = Exclude<ScheduleInput, 'manual'>;
@@ -18,7 +18,6 @@ export function buildSchedule(input: SecretInput, at: Path, tools: ScheduleTools
   const { report } = tools;
   if (input.schedule !== undefined && input.every !== undefined) {
     report([...at, 'every'], 'conflict', 'There is a schedule as well: every is short for schedule: { every: … }, write one of the two.', { at: 'key' });
-    return null;
   }
   if (input.schedule === undefined && input.every === undefined) {
     report(at, 'missing', 'The key schedule is missing: say when it rotates, or that it does so only when asked.', {
@@ -27,29 +26,28 @@ export function buildSchedule(input: SecretInput, at: Path, tools: ScheduleTools
     });
     return null;
   }
-  const isShort = input.every !== undefined;
+  const isShort = input.schedule === undefined;
   const place = isShort ? at : [...at, 'schedule'];
-  const written: Written =
-    input.schedule === 'manual'
-      ? { manual: true }
-      : (input.schedule ?? (input.every === undefined ? {} : { every: input.every }));
+  const written = asWritten(input, at, tools);
+  if (written === null) return null;
   const trigger = buildTrigger(written, place, tools);
-  if (trigger === null) return null;
   const timezone = written.timezone ?? 'UTC';
   checkZone(timezone, [...place, 'timezone'], tools);
   const schedule: Schedule = {
-    trigger,
+    // Where the trigger is wrong the rest still gets its checks; the policy is not used.
+    trigger: trigger ?? { kind: 'manual' },
     timezone,
     splayMs: ms(written.splay) ?? 0,
     window: buildWindow(written.window, [...place, 'window'], tools),
-    freeze: asList(written.freeze, [...place, 'freeze']).map(([freeze, at]) => {
+    freeze: asList(written.freeze, [...place, 'freeze']).flatMap(([freeze, at]) => {
+      if (!tools.isSound(at)) return [];
       const from = canonicalLocal(freeze.from) ?? freeze.from;
       const to = canonicalLocal(freeze.to) ?? freeze.to;
       // Same form, so that the order of the texts is that of the instants.
       if (from >= to) {
         report([...at, 'to'], 'freeze-order', `The freeze ends at ${to}, which is not after its begin at ${from}.`);
       }
-      return { from, to, reason: freeze.reason ?? null };
+      return [{ from, to, reason: freeze.reason ?? null }];
     }),
     missed: written.missed ?? 'once',
     ageMinMs: ms(written.ageMin),
@@ -57,6 +55,18 @@ export function buildSchedule(input: SecretInput, at: Path, tools: ScheduleTools
   };
   checkSpans(schedule, place, tools);
   return schedule;
+}
+
+/** The schedule's map with the keys of known form; null where there is none. */
+function asWritten(input: SecretInput, at: Path, tools: ScheduleTools): Written | null {
+  const { schedule, every } = input;
+  if (schedule === 'manual') return { manual: true };
+  if (schedule === undefined) return tools.isSound([...at, 'every']) && every !== undefined ? { every } : null;
+  if (!isMap(schedule)) return null;
+  const place = [...at, 'schedule'];
+  const written: Partial<Written> = soundOnly(schedule, place, tools);
+  // A list keeps its sound entries.
+  return Array.isArray(schedule.freeze) ? { ...written, freeze: schedule.freeze } : written;
 }
 
 /** The shortest time between two scheduled rotations; null where the trigger alone gives none. */
@@ -82,6 +92,8 @@ function buildTrigger(written: Written, place: Path, tools: ScheduleTools): Sche
   const { report } = tools;
   const given = (['cron', 'every', 'manual'] as const).filter((key) => written[key] !== undefined);
   const [first, second] = given;
+  // One that is there in a form of its own has its mistake already.
+  if (first === undefined && !tools.isSound(place)) return null;
   if (first === undefined) {
     report(place, 'missing', 'The schedule has neither cron nor every.', {
       example: 'schedule: { cron: "0 3 * * 0" }, or every: 30d, or schedule: manual',

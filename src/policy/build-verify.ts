@@ -1,6 +1,6 @@
 /** The checks of a credential as written → `VerifySpec`s, and the fields that their placeholders may name. */
 import { commandOf, pickOne } from './build-consumer.ts';
-import { asList, type BuildTools, positive, resolveCommand } from './build-parts.ts';
+import { asList, type BuildTools, isMap, positive, resolveCommand } from './build-parts.ts';
 import type { Path } from './document.ts';
 import { nearest } from './nearest.ts';
 import type { VerifySpec } from './policy.ts';
@@ -22,7 +22,9 @@ export function buildVerify(
   if (list.length === 0) {
     tools.report(at, 'bad-value', 'No check is named, so nothing would prove that a new credential works.');
   }
-  return list.map(([one, place]) => (tools.isSound(place) ? buildCheck(one, place, fields, tools) : null));
+  return list.map(([one, place]) =>
+    tools.isSound(place) || isMap(one) ? buildCheck(one, place, fields, tools) : null,
+  );
 }
 
 function buildCheck(
@@ -33,6 +35,7 @@ function buildCheck(
 ): VerifySpec | null {
   if (input === 'provider') return { kind: 'provider' };
   const kind = pickOne(input, ['provider', 'http', 'exec'], at, tools);
+  if (kind !== null && !tools.isSound([...at, kind])) return null;
   switch (kind) {
     case null:
       return null;

@@ -5,7 +5,9 @@ import {
   type BuildTools,
   buildReference,
   durationOr,
+  isMap,
   positive,
+  soundOnly,
 } from './build-parts.ts';
 import { buildSchedule, intervalMs } from './build-schedule.ts';
 import { buildVerify } from './build-verify.ts';
@@ -13,6 +15,7 @@ import type { Path, Place } from './document.ts';
 import { formatDuration } from './duration.ts';
 import { nearest } from './nearest.ts';
 import type { Json, Policy, Schedule } from './policy.ts';
+import { providerExamples } from './provider-examples.ts';
 import { parseReference } from './reference.ts';
 import type { SecretInput } from './shape.ts';
 
@@ -37,20 +40,17 @@ export function buildPolicy(
   const part = <T, R>(key: string, value: T, build: (value: T, at: Path) => R): R | null =>
     tools.isSound([...at, key]) ? build(value, [...at, key]) : null;
 
-  const provider = part('provider', input.provider, (value, at) => buildProvider(value, at, tools));
+  const provider = buildProvider(input.provider, [...at, 'provider'], tools);
   const backend = part('backend', input.backend, (value, at) => buildBackend(value, at, tools));
-  const schedule =
-    tools.isSound([...at, 'schedule']) && tools.isSound([...at, 'every'])
-      ? buildSchedule(input, at, tools)
-      : null;
+  const schedule = buildSchedule(input, at, tools);
   const graceMs = part('grace', input.grace, (text) => durationOr(text, defaults.graceMs));
   if (schedule !== null && graceMs !== null) {
     checkGrace(schedule, graceMs, input.grace !== undefined, at, tools);
   }
   const known = backend === null || backend.fields === null ? null : Object.keys(backend.fields);
-  const verify = part('verify', input.verify, (value, at) => buildVerify(value, at, known, tools));
-  const consumers = part('consumers', input.consumers, (value, at) =>
-    asList(value, at).map(([one, place]) => (tools.isSound(place) ? buildConsumer(one, place, tools) : null)),
+  const verify = buildVerify(input.verify, [...at, 'verify'], known, tools);
+  const consumers = asList(input.consumers, [...at, 'consumers']).map(([one, place]) =>
+    isMap(one) ? buildConsumer(one, place, tools) : null,
   );
   const adoption = part('adoption', input.adoption, (value, at) => ({
     timeoutMs: positive(value?.timeout, defaults.adoption.timeoutMs, [...at, 'timeout'], tools),
@@ -68,8 +68,6 @@ export function buildPolicy(
     schedule === null ||
     graceMs === null ||
     quietMs === null ||
-    verify === null ||
-    consumers === null ||
     adoption === null ||
     emergency === null ||
     tags === null
@@ -100,19 +98,26 @@ export function buildPolicy(
   };
 }
 
-function buildProvider(input: SecretInput['provider'], at: Path, tools: BuildTools): Policy['provider'] {
+function buildProvider(
+  input: SecretInput['provider'] | undefined,
+  at: Path,
+  tools: BuildTools,
+): Policy['provider'] | null {
   const { context, report, directory } = tools;
-  const { use, admin, ...options } = typeof input === 'string' ? { use: input } : input;
+  if (typeof input !== 'string' && !isMap(input)) return null;
+  const written = typeof input === 'string' ? { use: input } : soundOnly(input, at, tools);
+  const { use, admin, ...options } = written as Partial<Exclude<typeof input, string>>;
+  if (use === undefined) return null;
   const schema = context.providerSchema(use, directory);
   if (schema === undefined) {
     const near = nearest(use, context.providers);
     const hint =
       near === null ? `Known: ${[...context.providers].sort().join(', ')}.` : `Did you mean ${near}?`;
     report(typeof input === 'string' ? at : [...at, 'use'], 'unknown-provider', `There is no such provider. ${hint}`, {
-      example: `provider: { use: ${near ?? context.providers[0] ?? 'generated'} }`,
+      example: providerExamples[near ?? ''] ?? `provider: { use: ${near ?? 'generated'} }`,
     });
   } else {
-    tools.options(schema, options, at);
+    tools.options(use, schema, options, at);
   }
   return {
     use,

@@ -106,7 +106,7 @@ function unreadable(text: string): SyntaxMistake | null {
       code: 'empty',
       message: 'The file is empty: it needs the key secrets or notifiers.',
       example:
-        'secrets: { reports-db: { provider: generated, backend: local://mcp/reports-db, every: 30d } }',
+        'secrets: { reports-db: { provider: { use: generated, kind: random }, backend: local://mcp/reports-db, every: 30d } }',
     };
   }
   return null;

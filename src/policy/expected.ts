@@ -35,7 +35,7 @@ const command = (example: string) => value('a list: the program and its argument
 
 const whole = value(
   'a map with the key secrets',
-  'secrets: { reports-db: { provider: generated, backend: local://mcp/reports-db, every: 30d } }',
+  'secrets: { reports-db: { provider: { use: generated, kind: random }, backend: local://mcp/reports-db, every: 30d } }',
   'wrong-type',
 );
 const file = 'file: { path: /run/reports/db.json, format: json }';
@@ -50,14 +50,14 @@ const table: Readonly<Record<string, Expected>> = {
   secrets: value('a map: the name of a secret, then its policy', whole.example, 'wrong-type'),
   'secrets.*': value(
     'a policy: a map with provider, backend and schedule',
-    'reports-db: { provider: generated, backend: local://mcp/reports-db, every: 30d }',
+    'reports-db: { provider: { use: generated, kind: random }, backend: local://mcp/reports-db, every: 30d }',
     'wrong-type',
   ),
   'secrets.*.tags': value('a list of words', 'tags: [mcp, database]'),
   'secrets.*.group': value('a name', 'group: search', 'bad-name'),
   'secrets.*.provider': value(
     'the name of a provider, or a map with use and its options',
-    'provider: { use: generated }',
+    'provider: { use: generated, kind: random }',
   ),
   'secrets.*.provider.use': value('the name of a provider', 'use: generated'),
   'secrets.*.provider.admin': value(
@@ -67,7 +67,7 @@ const table: Readonly<Record<string, Expected>> = {
   ),
   'secrets.*.provider.*': value(
     'an option of the provider',
-    'provider: { use: generated }',
+    'provider: { use: generated, kind: random }',
     'provider-option',
   ),
   'secrets.*.backend': value(
@@ -84,6 +84,7 @@ const table: Readonly<Record<string, Expected>> = {
     "a map: field of the item, then the provider's field",
     'fields: { PGUSER: username, PGPASSWORD: password }',
   ),
+  'secrets.*.backend.fields.*': value("the provider's field", 'PGPASSWORD: password', 'bad-name'),
   'secrets.*.schedule': value(
     'a map with cron or every, or the word manual',
     'schedule: { cron: "0 3 * * 0", timezone: Europe/Berlin }',
@@ -129,6 +130,7 @@ const table: Readonly<Record<string, Expected>> = {
     'a map: header, then its text',
     'headers: { Authorization: "Bearer ${api_key}" }',
   ),
+  'secrets.*.verify.http.headers.*': value('a text', 'Authorization: "Bearer ${api_key}"'),
   'secrets.*.verify.http.body': value('a text', 'body: \'{"key":"${api_key}"}\''),
   'secrets.*.verify.http.expect': value('a status, or a list of them', 'expect: [200, 204]'),
   'secrets.*.verify.http.timeout': duration('timeout', '10s'),
@@ -137,6 +139,7 @@ const table: Readonly<Record<string, Expected>> = {
     'a map: name in the environment, then a field of the item',
     'env: { PGPASSWORD: password }',
   ),
+  'secrets.*.verify.exec.env.*': value('a field of the item', 'PGPASSWORD: password', 'bad-name'),
   'secrets.*.verify.exec.timeout': duration('timeout', '30s'),
   'secrets.*.consumers': value(
     'a list of consumers: each has signal, http, exec or file',

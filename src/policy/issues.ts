@@ -38,6 +38,10 @@ function fromIssue(
   const path: Path = [...above, ...issue.path.map((part) => (typeof part === 'number' ? part : String(part)))];
   const expected = expectedAt(path);
   const valueCode = code ?? expected.code;
+  const missing = (more = ''): Mistake => {
+    const message = `The key ${String(path.at(-1))} is missing${more}.`;
+    return { code: 'missing', path, at: 'value', message, example: null };
+  };
   const wrongType = (): Mistake => ({
     code: valueCode,
     path,
@@ -49,24 +53,16 @@ function fromIssue(
     case 'unrecognized_keys':
       return issue.keys.map((key) => unknownKey(key, path, knownKeys(path)));
     case 'invalid_union':
+      if (issue.errors.length === 0 && 'options' in issue) {
+        return [oneOf(issue.options.map(String), valueAt(root, path), missing, wrongType)];
+      }
       return pickBranch(issue, path, root, knownKeys, code) ?? [wrongType()];
     case 'invalid_key':
       return [{ code: 'bad-name', path, at: 'key', message: 'This name is not allowed here.', example: null }];
     case 'invalid_type':
-      if (valueAt(root, path) === undefined) {
-        const key = String(path.at(-1));
-        return [{ code: 'missing', path, at: 'value', message: `The key ${key} is missing.`, example: null }];
-      }
-      return [wrongType()];
-    case 'invalid_value': {
-      const seen = valueAt(root, path);
-      if (typeof seen === 'object') return [wrongType()];
-      const values = issue.values.map(String);
-      const near = typeof seen === 'string' ? nearest(seen, values) : null;
-      const hint = near === null ? '' : ` Did you mean ${near}?`;
-      const message = values.length === 1 ? `Here belongs ${values[0]}.` : `Here belongs one of ${values.join(', ')}.`;
-      return [{ code: valueCode, path, at: 'value', message: message + hint, example: null }];
-    }
+      return [valueAt(root, path) === undefined ? missing() : wrongType()];
+    case 'invalid_value':
+      return [oneOf(issue.values.map(String), valueAt(root, path), missing, wrongType)];
     case 'too_big':
     case 'too_small':
       return [{ code: valueCode, path, at: 'value', message: bounds(issue), example: null }];
@@ -78,6 +74,23 @@ function fromIssue(
     default:
       return issue satisfies never;
   }
+}
+
+/** A word that is none of those allowed. */
+function oneOf(
+  values: readonly string[],
+  seen: unknown,
+  missing: (more: string) => Mistake,
+  wrongType: () => Mistake,
+): Mistake {
+  if (seen === undefined) return missing(`: one of ${values.join(', ')}`);
+  if (typeof seen === 'object') return wrongType();
+  const near = typeof seen === 'string' ? nearest(seen, values) : null;
+  const hint = near === null ? '' : ` Did you mean ${near}?`;
+  // Where one word is allowed there is a longer form as well, and both are described together.
+  const message =
+    values.length === 1 ? wrongType().message : `Here belongs one of ${values.join(', ')}.`;
+  return { ...wrongType(), message: message + hint };
 }
 
 /** The branch that the writer meant: the one whose kind of value (text, list, map) stands there; null where none does. */

@@ -1,6 +1,6 @@
 /** What only shows when all files of a folder are known: names and items taken twice, hooks of other files. */
 import { nearest } from './nearest.ts';
-import type { ParsedFile, PlacedNotifier } from './parse.ts';
+import type { ParsedFile, PlacedNotifier } from './parsed.ts';
 import type { NotifySpec, Policy, PolicyProblem } from './policy.ts';
 
 export interface Linked {

@@ -1,6 +1,5 @@
 /** The text of one policy file → its policies, hooks and mistakes: pure, all mistakes at once. */
 import path from 'node:path';
-import type { z } from 'zod';
 import { buildPolicy } from './build.ts';
 import {
   type BuildTools,
@@ -12,13 +11,15 @@ import {
 import { commandOf, pickOne } from './build-consumer.ts';
 import type { PolicyContext } from './context.ts';
 import { createCronTable, type CronTable } from './cron.ts';
-import { type Path, type Place, type PolicyDocument, readDocument } from './document.ts';
+import { type Path, type PolicyDocument, readDocument } from './document.ts';
 import { expectedAt } from './expected.ts';
 import { type Mistake, toMistakes, valueAt } from './issues.ts';
 import { knownKeysAt } from './known-keys.ts';
 import { linkFiles } from './link.ts';
 import { findPlaintext } from './plaintext.ts';
-import type { NotifySpec, Policy, PolicyProblem } from './policy.ts';
+import type { NotifyName, ParsedFile, PlacedNotifier } from './parsed.ts';
+import type { Policy, PolicyProblem } from './policy.ts';
+import { providerExamples } from './provider-examples.ts';
 import { scrub, seenAt } from './seen.ts';
 import { fileShape, keyPatterns, type NotifierInput, type SecretInput } from './shape.ts';
 
@@ -27,26 +28,6 @@ export interface ParsedText {
   readonly policies: readonly Policy[];
   readonly notifiers: readonly PlacedNotifier[];
   readonly problems: readonly PolicyProblem[];
-}
-
-export interface PlacedNotifier extends Place {
-  readonly file: string;
-  readonly spec: NotifySpec;
-}
-
-/** One file by itself, before the others are known: plain JSON, so that it can be cached. */
-export interface ParsedFile {
-  readonly file: string;
-  /** `notify` is empty until the files are linked. */
-  readonly policies: readonly Policy[];
-  /** What each policy named under `notify`. */
-  readonly notify: Readonly<Record<string, readonly NotifyName[]>>;
-  readonly notifiers: readonly PlacedNotifier[];
-}
-
-export interface NotifyName extends Place {
-  readonly name: string;
-  readonly path: string;
 }
 
 /** What parsing many files shares. */
@@ -227,12 +208,13 @@ class FileReader {
     this.#mistakes.push({ path, code, message, at: more.at ?? 'value', example: more.example ?? null });
   };
 
-  #checkOptions = (schema: z.ZodType, options: unknown, at: Path): void => {
+  #checkOptions: BuildTools['options'] = (use, schema, options, at) => {
     const result = schema.safeParse(options);
     if (result.success) return;
     const known = (path: Path) => knownKeysAt(schema, path);
     for (const mistake of toMistakes(result.error.issues, options, known, 'provider-option')) {
-      this.#mistakes.push({ ...mistake, path: [...at, ...mistake.path] });
+      const example = providerExamples[use] ?? `provider: { use: ${use} }`;
+      this.#mistakes.push({ ...mistake, path: [...at, ...mistake.path], example });
     }
   };
 }

@@ -25,19 +25,20 @@ export function scrub(text: string, secrets: readonly string[]): string {
   return clean;
 }
 
-/** Where a secret is easily put by mistake: a header, a body, a URL, or instead of a reference to it. */
+/** Where a secret is easily put by mistake: a header, a body, or instead of a reference to it. */
 function isPrivatePlace(path: Path): boolean {
   const names = path.filter((part) => typeof part === 'string');
   return (
-    names.some((name) => name === 'headers' || name === 'body' || name === 'url') ||
-    ['admin', 'key', 'http'].includes(names.at(-1) ?? '')
+    names.some((name) => name === 'headers' || name === 'body') ||
+    ['admin', 'key'].includes(names.at(-1) ?? '')
   );
 }
 
 function mayBeSecret(value: string): boolean {
   if (looksSecret(value)) return true;
-  // A reference is what should stand there; its userinfo, if any, was looked at above.
-  if (/^[a-z]+:\/\//.test(value)) return false;
+  // A place in a backend or a plain address: no user, no query, no placeholder.
+  if (/^[a-z]+:\/\/[\w.:[\]/#-]*$/.test(value)) return false;
+  if (value.includes('://')) return true;
   const isDense = /^[A-Za-z0-9+/_=.~-]{16,}$/.test(value);
   return isDense && /\d/.test(value) && /[A-Za-z]/.test(value) && !/^[a-z]+([/_-][a-z]+)*$/.test(value);
 }

@@ -37,7 +37,7 @@ const bad = `secrets:
     password: hunter2
     adoption: { timeout: 1x, then: waitt }
   b:
-    provider: generated
+    provider: { use: generated, kind: hmac, lenght: 3 }
     backend: hunter2hunter2
     every: 1h
     grace: 2h

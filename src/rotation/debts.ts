@@ -1,6 +1,6 @@
 /** What is still owed after a rotation: made in one transaction with the phase that owes it, paid now or later by one payer. */
 import { asRotatedError, isRotatedError, RotatedError } from '../errors.ts';
-import type { ProviderSession } from '../provider/provider.ts';
+import type { ProviderSession, Traits } from '../provider/provider.ts';
 import type { Fields } from '../secret/secret.ts';
 import { backoffMs } from './checks.ts';
 import type { Context } from './context.ts';
@@ -158,6 +158,7 @@ async function revoke(context: Context, owed: Debt, done: DebtStep[]): Promise<v
     await once('verifiers', () => dropAtVerifiers(context, owed, credential));
     await once('revoked', async () => {
       try {
+        refuseFamily(traits, owed);
         if (!done.includes('disabled')) {
           await disable(context, session, credential);
           done.push('disabled');
@@ -235,6 +236,20 @@ async function dropAtVerifiers(context: Context, owed: Debt, credential: Known):
   }
 }
 
+/** Ending one would end its relatives, the credential in use among them; so would disabling it. */
+function refuseFamily(traits: Traits, owed: Debt): void {
+  if (traits.revokeScope === 'family') {
+    throw new RotatedError(
+      'needs-person',
+      `Revoking the old credential of ${owed.secret} would end its successors too.`,
+      {
+        secret: owed.secret,
+        next: 'Wait until it expires by itself, or end it at the issuer by hand when its successors are gone.',
+      },
+    );
+  }
+}
+
 async function disable(
   context: Context,
   session: ProviderSession,
@@ -253,17 +268,6 @@ async function revokeAtIssuer(
   credential: Known,
   fields: Fields | null,
 ): Promise<void> {
-  const { traits } = context.ports.provider(owed.data.policy);
-  if (traits.revokeScope === 'family') {
-    throw new RotatedError(
-      'needs-person',
-      `Revoking the old credential of ${owed.secret} would end its successors too.`,
-      {
-        secret: owed.secret,
-        next: 'Wait until it expires by itself, or end it at the issuer by hand when its successors are gone.',
-      },
-    );
-  }
   const ref =
     credential.ref ??
     (fields === null ? null : ((await session.resolve?.(fields, context.signal)) ?? null));

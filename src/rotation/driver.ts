@@ -21,7 +21,8 @@ const journalWaitsFromMs = 5_000;
 export interface Driver {
   tick(): Promise<void>;
   run(): Promise<void>;
-  poke(): void;
+  /** Wakes the loop; with a key, what it names need not wait any longer. */
+  poke(key?: string): void;
   readonly turns: Turns;
   /** Advances one rotation until it waits, parks or ends. */
   follow(id: string): Promise<void>;
@@ -40,7 +41,8 @@ export function createDriver(
   let fatal: unknown = null;
   let wake = Promise.withResolvers<void>();
 
-  const poke = () => {
+  const poke = (key?: string) => {
+    if (key !== undefined) holds.delete(key);
     wake.resolve();
   };
 
@@ -104,19 +106,13 @@ export function createDriver(
 
   async function remember(stale: Rotation, untilUptimeMs: number, waitsFor: string): Promise<void> {
     const rotation = (await store.rotation(stale.id)) ?? stale;
+    if (rotation.wakeAtUptimeMs === untilUptimeMs) return changed(rotation);
+    if (untilUptimeMs - (await store.journal.uptimeMs()) > journalWaitsFromMs) {
+      const waiting = { ...withData(rotation, { waitsFor }), wakeAtUptimeMs: untilUptimeMs };
+      return changed((await commit(context, waiting)).rotation);
+    }
     holds.set(rotation.id, untilUptimeMs);
-    const isLong = untilUptimeMs - (await store.journal.uptimeMs()) > journalWaitsFromMs;
-    if (isLong && rotation.wakeAtUptimeMs !== untilUptimeMs) {
-      const moved = await commit(context, {
-        ...withData(rotation, { waitsFor }),
-        wakeAtUptimeMs: untilUptimeMs,
-      });
-      changed(moved.rotation);
-    } else
-      changed({
-        ...rotation,
-        data: { ...rotation.data, waitsFor: rotation.data.waitsFor ?? waitsFor },
-      });
+    changed(rotation.data.waitsFor === null ? withData(rotation, { waitsFor }) : rotation);
   }
 
   function forget(rotation: Rotation): void {
@@ -138,13 +134,16 @@ export function createDriver(
     let isBusy = false;
     const uptimeMs = await store.journal.uptimeMs();
     const room = () => ports.parallel.total - working.size;
-    for (const rotation of await store.dueRotations(uptimeMs, ports.parallel.total * 4)) {
+    for (const rotation of await store.dueRotations(
+      uptimeMs,
+      ports.parallel.total * 4 + holds.size,
+    )) {
       if (room() <= 0) break;
       if (working.has(rotation.id) || isHeld(rotation.id, uptimeMs)) continue;
       work(rotation.id, () => follow(rotation.id));
       isBusy = true;
     }
-    for (const debt of await store.dueDebts(uptimeMs, ports.parallel.total * 4)) {
+    for (const debt of await store.dueDebts(uptimeMs, ports.parallel.total * 4 + holds.size)) {
       if (room() <= 0) break;
       if (working.has(debt.id) || context.paying.has(debt.id) || isHeld(debt.id, uptimeMs))
         continue;
@@ -162,9 +161,13 @@ export function createDriver(
   }
 
   async function payLater(debt: Debt): Promise<void> {
-    await slots.take(issuerOf(debt.data.policy), async () => {
-      await pay(context, debt);
-    });
+    // In the rotation's turn: the payment notes on its row when the credential died, and a step of it, a mint above all,
+    // must find that row as it left it.
+    await turns.take(debt.rotation, () =>
+      slots.take(issuerOf(debt.data.policy), async () => {
+        await pay(context, debt);
+      }),
+    );
     const rotation = await store.rotation(debt.rotation);
     if (rotation !== null) changed(rotation);
   }

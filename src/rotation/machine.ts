@@ -122,7 +122,7 @@ export function createMachine(ports: Ports): Machine {
   async function asked(secret: string, work: () => Promise<Started>): Promise<Started> {
     try {
       const result = await work();
-      driver.poke();
+      driver.poke(result.rotation ?? undefined);
       return result;
     } catch (error) {
       if (commands.isRefusal(error)) return commands.refusedBy(secret, error);
@@ -411,7 +411,7 @@ export function createMachine(ports: Ports): Machine {
     try {
       while (open.size > 0 && !signal.aborted) {
         stir = Promise.withResolvers<void>();
-        for (const id of [...open]) {
+        for (const id of open) {
           const rotation = await store.rotation(id);
           if (rotation === null) {
             open.delete(id);

@@ -1,5 +1,5 @@
 /** Builds a verifier from its policy: which kinds of check there are besides the issuer's own. */
-import { asRotatedError } from '../errors.ts';
+import { asRotatedError, RotatedError } from '../errors.ts';
 import type { CheckSpec, VerifierContext } from './check.ts';
 import { execVerifier } from './exec.ts';
 import { httpVerifier } from './http.ts';
@@ -18,10 +18,10 @@ export function createVerifier(spec: CheckSpec, context: VerifierContext): Verif
         signal.throwIfAborted();
         return await verifier.verify(candidate, signal);
       } catch (error) {
-        throw asRotatedError(
-          signal.aborted && error === signal.reason ? new DOMException('', 'AbortError') : error,
-          'none',
+        const stopped = signal.aborted && error === signal.reason;
+        throw about(
           candidate.secret,
+          asRotatedError(stopped ? new DOMException('', 'AbortError') : error, 'none'),
         );
       }
     },
@@ -37,4 +37,11 @@ function createCheck(spec: CheckSpec, context: VerifierContext): Verifier {
     default:
       return spec satisfies never;
   }
+}
+
+/** What a call or a command says of itself, said of the secret that it was for. */
+function about(secret: string, error: RotatedError): RotatedError {
+  if (error.secret !== undefined) return error;
+  const { effect, next, cause, retryAfterMs } = error;
+  return new RotatedError(error.code, error.message, { effect, secret, next, cause, retryAfterMs });
 }

@@ -15,9 +15,8 @@ import { openSeal } from '../seals.ts';
 import type { Draft } from '../store.ts';
 import { intentKey, listAll } from './intend.ts';
 
-export async function mint(context: Context, rotation: Rotation): Promise<StepResult> {
-  // Contain: the leaked credential ends before its successor exists. What fails here stays a debt.
-  if (rotation.data.mode === 'contain') await payOwn(context, rotation);
+export async function mint(context: Context, before: Rotation): Promise<StepResult> {
+  const rotation = before.data.mode === 'contain' ? await containFirst(context, before) : before;
   const member = rotation.data.members.find((one) => one.minted === null);
   if (member === undefined) return moveTo(context, rotation, 'minted');
   const intent = intentOf(member);
@@ -39,6 +38,13 @@ export async function mint(context: Context, rotation: Rotation): Promise<StepRe
     }
   });
   return record(context, rotation, member, intent, minted);
+}
+
+/** The leaked credential ends before its successor exists. What fails here stays a debt. */
+async function containFirst(context: Context, rotation: Rotation): Promise<Rotation> {
+  await payOwn(context, rotation);
+  // A payment notes on the rotation when the credential died.
+  return (await context.store.rotation(rotation.id)) ?? rotation;
 }
 
 /** The first act on the answer is a sealed, durable entry. */

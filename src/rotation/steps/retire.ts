@@ -14,7 +14,8 @@ const recheckMs = 5_000;
 /** Grace, instances and quiet; then `retiring` commits together with the debts, and the way back is closed. */
 export async function awaitGrace(context: Context, rotation: Rotation): Promise<StepResult> {
   const uptimeMs = await context.store.journal.uptimeMs();
-  if (rotation.data.kind !== 'emergency') {
+  const hasOlds = rotation.data.members.some((member) => member.olds.length > 0);
+  if (rotation.data.kind !== 'emergency' && hasOlds) {
     const graceMs = Math.max(...rotation.data.members.map((member) => member.policy.graceMs));
     const graceUntil = phaseMark(rotation, 'adopted').uptimeMs + graceMs;
     if (uptimeMs < graceUntil)

@@ -51,6 +51,12 @@ async function serve(request: IncomingMessage, response: ServerResponse): Promis
       return answer(response, json({ key: issuer.probe(principal, String(body['value'])) }));
     case 'POST /land':
       return answer(response, json({ landed: issuer.land(principal) }));
+    case 'POST /clone':
+      store.transact(() => {
+        store.clone(principal, body['to'] as string);
+        store.configure(body['to'] as string, body['settings'] as Partial<PrincipalSettings>);
+      });
+      return answer(response, json({}));
     case 'POST /configure':
       store.configure(principal, body['settings'] as Partial<PrincipalSettings>);
       return answer(response, json({}));

@@ -1,8 +1,6 @@
 /** Starts the test issuer as a process of its own, with durable state, and talks to it from a test. */
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { startProgram, type Program } from '../program.ts';
 import { askJson } from './call.ts';
 import type { KeyTruth } from './issuer.ts';
 import type { PrincipalSettings } from './settings.ts';
@@ -24,6 +22,8 @@ export interface IssuerControl {
   probe(principal: string, value: string): Promise<KeyTruth | null>;
   /** Lets every mint on its way land now; returns how many did. */
   land(principal: string): Promise<number>;
+  /** `to` gets the keys of `from`, its settings with `change`, and counts that start anew. */
+  clone(from: string, to: string, change?: Partial<PrincipalSettings>): Promise<void>;
 }
 
 export interface RunningIssuer extends IssuerControl, AsyncDisposable {
@@ -44,13 +44,13 @@ export async function startIssuer({ directory, ...defaults }: IssuerStart): Prom
   return {
     ...issuerControl(`http://127.0.0.1:${port}`),
     get pid() {
-      return running.child.pid as number;
+      return running.pid;
     },
     restart: async () => {
-      await end(running.child);
+      await running.end();
       running = await startProcess(directory, port, defaults);
     },
-    [Symbol.asyncDispose]: () => end(running.child),
+    [Symbol.asyncDispose]: () => running.end(),
   };
 }
 
@@ -71,30 +71,18 @@ export function issuerControl(url: string): IssuerControl {
     },
     probe: async (principal, value) =>
       (await post<{ key: KeyTruth | null }>('/probe', { principal, value })).key,
+    clone: async (from, to, settings = {}) => {
+      await post('/clone', { principal: from, to, settings });
+    },
     land: async (principal) => (await post<{ landed: number }>('/land', { principal })).landed,
   };
 }
 
-async function startProcess(
+function startProcess(
   directory: string,
   port: number,
   defaults: Partial<PrincipalSettings>,
-): Promise<{ readonly child: ChildProcess; readonly port: number }> {
-  const program = fileURLToPath(new URL('process.ts', import.meta.url));
-  const child = spawn(process.execPath, [program, JSON.stringify({ directory, port, defaults })], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
-  let text = '';
-  for await (const part of child.stdout) {
-    text += String(part);
-    if (text.includes('\n')) return { child, port: (JSON.parse(text) as { port: number }).port };
-  }
-  throw new Error(`the test issuer ended before it was ready: ${child.exitCode}`);
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = once(child, 'exit');
-  child.kill('SIGKILL');
-  await ended;
+): Promise<Program> {
+  const args = [JSON.stringify({ directory, port, defaults })];
+  return startProgram(new URL('process.ts', import.meta.url), args);
 }

@@ -56,6 +56,7 @@ export interface IssuerStore extends Disposable {
   transact<T>(work: () => T): T;
   settings(principal: string): PrincipalSettings;
   configure(principal: string, change: Partial<PrincipalSettings>): void;
+  clone(from: string, to: string): void;
   /** Counts one answered call; returns how many there were before. */
   countCall(principal: string): number;
   countOperation(principal: string, operation: Operation): number;
@@ -132,6 +133,14 @@ export function openIssuerStore(file: string, defaults: Partial<PrincipalSetting
     settings,
     configure: (principal, change) => {
       sql.putPrincipal.run(principal, JSON.stringify({ ...settings(principal), ...change }));
+    },
+    clone: (from, to) => {
+      db.prepare('DELETE FROM key WHERE principal = ?').run(to);
+      db.prepare('DELETE FROM op_count WHERE principal = ?').run(to);
+      sql.putPrincipal.run(to, JSON.stringify(settings(from)));
+      db.prepare(
+        'INSERT INTO key SELECT ?, ref, hash, token, row FROM key WHERE principal = ?',
+      ).run(to, from);
     },
     countCall: (principal) => Number(sql.called.get(principal)?.['calls']) - 1,
     countOperation: (principal, operation) =>

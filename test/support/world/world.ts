@@ -155,7 +155,7 @@ export class World {
         error: (fields, message) => this.logged.push([message, fields]),
       },
       provider: (policy) => {
-        const options = provider.options.parse(policy.provider.options) as TestIssuerOptions;
+        const options = provider.options.parse(policy.provider.options);
         const context = {
           secret: policy.name,
           admin: async () => ({}),

@@ -1,0 +1,199 @@
+/** How a command reaches the machine: through the daemon's socket, by itself where no daemon runs, or past one that hangs. */
+import { reachControl, type Reached } from '../control/client.ts';
+import { controlSocketPath, socketFolderOwner } from '../control/socket-path.ts';
+import { asRotatedError, isRotatedError, RotatedError } from '../errors.ts';
+import type { Log } from '../rotation/ports.ts';
+import type { Ask, Service } from '../rotation/service.ts';
+import type { Deployment } from '../wiring/deployment.ts';
+import type { Ownership } from '../wiring/owner.ts';
+import { findPlaces, keySourceOf, type Places, recordPlaces } from '../wiring/places.ts';
+import { askOf, type Call } from './command.ts';
+
+export interface Session {
+  readonly service: Service;
+  /** What a person should know of how it was reached; null where a daemon answered. */
+  readonly note: string | null;
+}
+
+/** `look` changes nothing and needs no ownership. */
+export type Need = 'look' | 'act';
+
+export function placesOf({ io, options }: Call): Places {
+  return findPlaces(options, { env: io.env, directory: io.directory });
+}
+
+export async function withService<T>(
+  call: Call,
+  need: Need,
+  work: (session: Session) => Promise<T>,
+): Promise<T> {
+  const places = placesOf(call);
+  const reached = await reach(places.state);
+  switch (reached.kind) {
+    case 'connected':
+      try {
+        return await work({ service: reached.client.service, note: null });
+      } finally {
+        reached.client.close();
+      }
+    case 'denied':
+      throw new RotatedError('refused', `${places.state} belongs to another account.`, {
+        next: 'Run this as the account of the daemon, or as root.',
+      });
+    case 'other-version':
+      throw new RotatedError(
+        'unsupported',
+        `The daemon (process ${reached.hello.pid}) is version ${reached.hello.rotated}, which this rotate does not speak to.`,
+        { next: 'Restart the daemon, so that both are of one version.' },
+      );
+    case 'silent':
+    case 'absent':
+      for (const warning of places.warnings) call.io.err(`${warning}\n`);
+      return need === 'look'
+        ? lookDirectly(call, places, reached.kind, work)
+        : actDirectly(call, places, reached.kind, work);
+    default:
+      return reached satisfies never;
+  }
+}
+
+/** `absent` where the socket's folder is not there, or not the owner's. */
+export async function reach(state: string): Promise<Reached> {
+  const socket = controlSocketPath(state);
+  socketFolderOwner(state, socket);
+  return reachControl(socket);
+}
+
+type Unreached = 'silent' | 'absent';
+
+async function lookDirectly<T>(
+  call: Call,
+  places: Places,
+  why: Unreached,
+  work: (session: Session) => Promise<T>,
+): Promise<T> {
+  await using deployment = await open(call, places, true);
+  const { policies } = await deployment.readPolicies();
+  deployment.machine.showPolicies(policies);
+  const lease = await deployment.journal.currentLease();
+  const holder = lease === null ? '' : ` (process ${lease.holder.pid})`;
+  const note =
+    why === 'silent'
+      ? `The daemon${holder} does not answer: this was read from ${places.state}.`
+      : null;
+  return work({ service: deployment.machine, note });
+}
+
+async function actDirectly<T>(
+  call: Call,
+  places: Places,
+  why: Unreached,
+  work: (session: Session) => Promise<T>,
+): Promise<T> {
+  await using deployment = await open(call, places, false);
+  const owner = await own(call, deployment, why);
+  try {
+    const { machine } = deployment;
+    machine.own(owner.fence);
+    recordPlaces(places);
+    for (const warning of await deployment.usePolicies(policyAsk(call))) {
+      call.io.err(`${warning}\n`);
+    }
+    return await whileServing(call, deployment, owner, () =>
+      work({ service: machine, note: noteOf(owner, why) }),
+    );
+  } finally {
+    await owner.release();
+  }
+}
+
+async function open(call: Call, places: Places, readOnly: boolean): Promise<Deployment> {
+  const { openDeployment, hasState } = await import('../wiring/deployment.ts');
+  const { io } = call;
+  const around = { env: io.env, directory: io.directory };
+  // A first state may make its key; a state that has sealed anything needs the one it was sealed with.
+  const create = !readOnly && !hasState(places.state);
+  return openDeployment({
+    state: places.state,
+    policies: places.policies,
+    key: keySourceOf(places.key, around, io.random, create),
+    log: stderrLog(call),
+    clock: io.clock,
+    random: io.random,
+    readOnly,
+  });
+}
+
+async function own(call: Call, deployment: Deployment, why: Unreached): Promise<Ownership> {
+  const { takeOwnership } = await import('../wiring/owner.ts');
+  const { io } = call;
+  try {
+    return await takeOwnership({
+      journal: deployment.journal,
+      clock: io.clock,
+      log: stderrLog(call),
+      what: io.program,
+      signal: io.signal,
+      onWait: ({ pid, what }) =>
+        io.err(
+          `${what} (process ${pid}) does not answer: waiting up to 10 s for its lease to end, then taking over.\n`,
+        ),
+    });
+  } catch (error) {
+    if (why !== 'silent' || !isRotatedError(error, 'state-busy')) throw error;
+    throw new RotatedError('daemon-silent', `${error.message} It does not answer, yet it lives.`, {
+      next: `Look at its log. If it hangs, end it: kill -9 the process, and run this again.`,
+      cause: error,
+    });
+  }
+}
+
+/** The work, beside the machine's own loop; whichever fails first ends both. Leaves every rotation resumable. */
+async function whileServing<T>(
+  { io }: Call,
+  { machine }: Deployment,
+  owner: Ownership,
+  work: () => Promise<T>,
+): Promise<T> {
+  const stop = new AbortController();
+  // An interrupted command first says where it stands; the machine goes on until it has.
+  const serving = machine.serve(AbortSignal.any([stop.signal, owner.lost]));
+  const failed = serving.then(
+    () => new Promise<never>(() => {}),
+    (error: unknown) => Promise.reject(asRotatedError(error, 'unknown')),
+  );
+  const taken = new Promise<never>((_resolve, reject) => {
+    owner.lost.addEventListener('abort', () => reject(owner.lost.reason as Error), { once: true });
+  });
+  try {
+    return await Promise.race([work(), failed, taken]);
+  } finally {
+    stop.abort(new DOMException('The command ends.', 'AbortError'));
+    await serving.catch(() => undefined);
+    if (io.signal.aborted) io.err('Interrupted. What was begun goes on when rotated runs.\n');
+  }
+}
+
+function noteOf(owner: Ownership, why: Unreached): string {
+  if (owner.takenFrom !== null) {
+    const { pid, what } = owner.takenFrom;
+    return `${what} (process ${pid}) did not answer: this command took its state directory over. It stops by itself if it wakes up; restart it.`;
+  }
+  return why === 'silent'
+    ? 'The daemon did not answer, and its lease had ended: this command did the work itself. Restart the daemon.'
+    : 'No daemon runs: this command did the work itself. What still waits goes on when rotated runs.';
+}
+
+/** Edits found by a command are the policy files' doing, seen by whoever runs it. */
+function policyAsk(call: Call): Ask {
+  const { actor } = askOf(call);
+  return { actor: { ...actor, channel: 'policy' }, reason: null };
+}
+
+/** Only with --verbose: a command's output is its answer. */
+function stderrLog({ io, options }: Call): Log {
+  const print = (level: string) => (fields: Record<string, unknown>, message: string) => {
+    if (options.verbose === true) io.err(`${JSON.stringify({ level, message, ...fields })}\n`);
+  };
+  return { info: print('info'), warn: print('warn'), error: print('error') };
+}

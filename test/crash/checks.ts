@@ -1,0 +1,184 @@
+/** The promises, as checks: what must hold at every instant, and what must hold once a rotation has come to its end. */
+import { readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ItemVersion } from '../../src/backend/backend.ts';
+import { isRotatedError } from '../../src/errors.ts';
+import type { Json } from '../../src/journal/journal.ts';
+import type { DebtData, RotationData } from '../../src/rotation/model.ts';
+import { itemOf } from '../../src/rotation/model.ts';
+import { issuerControl, type KeyTruth } from '../support/issuer/server.ts';
+import { hashOf } from '../support/issuer/store.ts';
+import { appControl } from '../support/world-consumer/server.ts';
+import type { End, Job, LogLine, Violation } from './protocol.ts';
+import { canary, itemName, secretName } from './protocol.ts';
+import type { Rig } from './rig.ts';
+
+type Found = Omit<Violation, 'point'>;
+const never = new AbortController().signal;
+
+/** The backend's current key is live, and so is every key that a live instance serves. In `contain` the leaked one may be dead. */
+export async function checkInstant(rig: Rig, job: Job): Promise<readonly Found[]> {
+  const leaked = job.scenario.now === 'contain' ? await leakedGenerations(rig) : 0;
+  const found: Found[] = [];
+  const current = await currentOf(rig);
+  const [truth, serving] = await Promise.all([
+    current === null ? null : probe(job, current),
+    appControl(job.appsUrl).serving(job.principal),
+  ]);
+  const generation = current?.owners[secretName]?.generation ?? 0;
+  if (current !== null && truth?.accepted !== true && generation > leaked) {
+    const detail = `the backend serves generation ${generation}, which the issuer refuses`;
+    found.push({ invariant: 'backend-current-live', detail });
+  }
+  for (const { instance, generation, accepted } of serving) {
+    if (accepted !== false || (generation ?? 0) <= leaked) continue;
+    const detail = `instance ${instance} serves generation ${generation}, which the issuer refuses`;
+    found.push({ invariant: 'served-keys-live', detail });
+  }
+  return found;
+}
+
+/** Generations that `--now` treats as leaked, from the moment that the revoke is owed. */
+async function leakedGenerations(rig: Rig): Promise<number> {
+  const [newest] = await rig.journal.history(secretName, 1);
+  const data = newest?.data as unknown as RotationData | undefined;
+  if (data === undefined || data.kind !== 'emergency') return 0;
+  return (data.members[0]?.generation ?? 0) - 1;
+}
+
+/** Once everything is done that can be done without a person. */
+export async function checkEnd(rig: Rig, job: Job, before: number): Promise<readonly Found[]> {
+  const { journal } = rig;
+  const found: Found[] = [...(await checkInstant(rig, job))];
+  const [newest] = await journal.history(secretName, 1);
+  const debts = await journal.debts(secretName);
+  const active = await journal.unfinished();
+  const current = await currentOf(rig);
+  const { keys, late } = await issuerControl(job.issuerUrl).keys(job.principal);
+
+  if (active.length > 1) {
+    found.push({ invariant: 'one-active-rotation', detail: `${active.length} are active` });
+  }
+  const holder = await journal.lockOf(itemOf(rig.policy));
+  if (holder !== null && active.length === 0) {
+    found.push({ invariant: 'locks-released', detail: `${holder} still holds the item` });
+  }
+  const end: End | string = newest?.parked === true ? 'parked' : (newest?.phase ?? 'none');
+  if (!(job.scenario.ends as readonly string[]).includes(end)) {
+    const why = (newest?.data as unknown as RotationData | undefined)?.lastError?.code ?? '';
+    found.push({ invariant: 'outcome', detail: `the rotation ended as ${end} ${why}` });
+  }
+  const generation = current?.owners[secretName]?.generation ?? 0;
+  const expected = before + (end === 'retired' ? 1 : end === 'rolled-back' ? 2 : 0);
+  if (generation !== expected) {
+    const detail = `the backend serves generation ${generation}, not ${expected}, after ${end}`;
+    found.push({ invariant: 'outcome', detail });
+  }
+  if (late > 0) found.push({ invariant: 'outcome', detail: 'a mint never landed' });
+  const named = new Set<string>();
+  if (current !== null) named.add(hashOf(current.fields['value']?.reveal() ?? ''));
+  for (const key of keys) {
+    if (!key.live || named.has(key.hash) || isOwed(key, debts) || isParked(key, active)) continue;
+    const detail = `${key.ref} (${key.name ?? 'no name'}) is live, and nothing here knows of it`;
+    found.push({ invariant: 'live-keys-named', detail });
+  }
+  const problem = await rig.ports.auditChain.verify(auditLines(rig), await journal.auditHead());
+  if (problem !== null) found.push({ invariant: 'audit-verifies', detail: problem });
+  return found;
+}
+
+function isOwed(key: KeyTruth, debts: readonly { readonly data: Json }[]): boolean {
+  return debts.some((debt) => {
+    const { credential, intent } = debt.data as unknown as DebtData;
+    if (credential?.ref === key.ref) return true;
+    return intent !== null && key.name?.startsWith(intent.namePrefix) === true;
+  });
+}
+
+/** A person was asked to look: at the keys it names, or, where the issuer shows no list, at what came since the mint. */
+function isParked(
+  key: KeyTruth,
+  active: readonly { readonly parked: boolean; readonly startedAt: number; readonly data: Json }[],
+): boolean {
+  return active.some((rotation) => {
+    if (!rotation.parked) return false;
+    const { members, parked } = rotation.data as unknown as RotationData;
+    const refs = members.flatMap((one) => [one.minted?.ref, one.previous?.ref]);
+    if (refs.includes(key.ref)) return true;
+    return parked?.code === 'mint-blind' && key.createdAt >= rotation.startedAt;
+  });
+}
+
+async function currentOf(rig: Rig): Promise<ItemVersion | null> {
+  try {
+    return await rig.backend.read(itemName, 'current', never);
+  } catch (error) {
+    if (isRotatedError(error, 'not-found')) return null;
+    throw error;
+  }
+}
+
+function probe(job: Job, current: ItemVersion): Promise<KeyTruth | null> {
+  const value = current.fields['value']?.reveal() ?? '';
+  return issuerControl(job.issuerUrl).probe(job.principal, value);
+}
+
+async function* auditLines(rig: Rig) {
+  const pageSize = 500;
+  for (let from = 1; ; from += pageSize) {
+    const page = await rig.journal.auditLines(from, pageSize);
+    yield* page;
+    if (page.length < pageSize) return;
+  }
+}
+
+/** Any canary in the state directory as it lies there, raw or in any alignment of base64. */
+export function checkPlaintext(directory: string): readonly Found[] {
+  const needles = [canary, ...base64Forms(canary)].map((form) => Buffer.from(form));
+  const found: Found[] = [];
+  for (const name of readdirSync(join(directory, 'state'))) {
+    const bytes = readFileSync(join(directory, 'state', name));
+    if (needles.some((needle) => bytes.includes(needle))) {
+      found.push({ invariant: 'no-plaintext', detail: `a key stands in state/${name}` });
+    }
+  }
+  return found;
+}
+
+/** What a text becomes inside a longer base64 text, less the characters that depend on its neighbours. */
+function base64Forms(text: string): readonly string[] {
+  return [0, 1, 2].map((offset) => {
+    const encoded = Buffer.concat([Buffer.alloc(offset), Buffer.from(text)]).toString('base64');
+    const from = Math.ceil((offset * 4) / 3);
+    const whole = Math.floor(((text.length + offset) * 8) / 6);
+    return encoded.slice(from, whole);
+  });
+}
+
+/** Fences rise with each owner, versions with each commit, and nobody commits under a fence that was overtaken. */
+export function checkLog(lines: readonly LogLine[]): readonly Found[] {
+  const found: Found[] = [];
+  const versions = new Map<string, number>();
+  let newest = 0;
+  for (const line of lines) {
+    if (line.kind === 'lease') {
+      if (line.fence <= newest) {
+        const detail = `fence ${line.fence} was given after ${newest}`;
+        found.push({ invariant: 'fences-rise', detail });
+      }
+      newest = Math.max(newest, line.fence);
+    } else if (line.kind === 'commit') {
+      if (line.fence < newest) {
+        const detail = `${line.rotation} was written under fence ${line.fence} after ${newest}`;
+        found.push({ invariant: 'fences-rise', detail });
+      }
+      const before = versions.get(line.rotation) ?? 0;
+      if (line.version !== before + 1) {
+        const detail = `${line.rotation} went from version ${before} to ${line.version}`;
+        found.push({ invariant: 'versions-rise', detail });
+      }
+      versions.set(line.rotation, line.version);
+    }
+  }
+  return found;
+}

@@ -1,0 +1,88 @@
+/** What the harness and its workers say to each other: one JSON line each way, and a log file that survives a kill. */
+import type { CrashClass } from '../../src/provider/provider.ts';
+import type { EmergencyMode } from '../../src/rotation/service.ts';
+
+export const mutantNames = [
+  'no-reconcile',
+  'no-intent',
+  'plaintext-journal',
+  'guard-removed',
+  'verify-skipped',
+  'revoke-before-adoption',
+] as const;
+export type MutantName = (typeof mutantNames)[number];
+
+export type Invariant =
+  | 'backend-current-live'
+  | 'served-keys-live'
+  | 'live-keys-named'
+  | 'fences-rise'
+  | 'versions-rise'
+  | 'one-active-rotation'
+  | 'no-plaintext'
+  | 'audit-verifies'
+  | 'locks-released'
+  | 'outcome';
+
+export interface Violation {
+  readonly point: string;
+  readonly invariant: Invariant;
+  readonly detail: string;
+}
+
+/** Where the rotation may end: its phase, or `parked`. */
+export type End = 'retired' | 'abandoned' | 'rolled-back' | 'parked';
+
+export interface Scenario {
+  readonly name: string;
+  readonly crashClass: CrashClass;
+  /** null: an ordinary rotation. */
+  readonly now: EmergencyMode | null;
+  readonly adoptionThen: 'wait' | 'revoke' | 'rollback';
+  readonly ends: readonly End[];
+}
+
+export interface Job {
+  /** start: begin a rotation. recover: finish whatever is there. check: only look. */
+  readonly kind: 'start' | 'recover' | 'check';
+  readonly scenario: Scenario;
+  /** The case's own folder: `state/`, `app.json`, `clock`, `log`. */
+  readonly directory: string;
+  /** The issuer's principal and the app's name. */
+  readonly principal: string;
+  readonly issuerUrl: string;
+  readonly appsUrl: string;
+  /** The key-encryption key, hex. */
+  readonly kek: string;
+  /** Do this to the own process at the so-many-th point, counted from 1. */
+  readonly stopAt: { readonly point: number; readonly signal: 'SIGKILL' | 'SIGSTOP' } | null;
+  /** Another process holds the lease and will not give it back: let it run out. */
+  readonly takeOver: boolean;
+  readonly mutant: MutantName | null;
+}
+
+export interface Reply {
+  /** lost: another process took over. */
+  readonly outcome: 'finished' | 'lost' | 'failed';
+  readonly points: readonly string[];
+  readonly error: string | null;
+}
+
+/** A line of the case's log. */
+export type LogLine =
+  | { readonly kind: 'violation'; readonly violation: Violation }
+  | {
+      readonly kind: 'commit';
+      readonly pid: number;
+      readonly fence: number;
+      readonly rotation: string;
+      readonly version: number;
+    }
+  | { readonly kind: 'lease'; readonly pid: number; readonly fence: number }
+  | { readonly kind: 'note'; readonly text: string };
+
+/** Every value that the test world issues begins so, whoever chose it: the state directory is searched for it. */
+export const canary = 'canary-7Qm2-';
+export const secretName = 'reports-db';
+export const itemName = 'mcp/reports-db';
+export const hmacKey = 'the hmac key of the crash tests';

@@ -1,0 +1,125 @@
+/** A process that runs or finishes rotations, one job after another, and ends itself exactly where it is told to. */
+import { hostname } from 'node:os';
+import { createInterface } from 'node:readline';
+import { writeSync } from 'node:fs';
+import { setImmediate as turn } from 'node:timers/promises';
+import { asRotatedError, isRotatedError } from '../../src/errors.ts';
+import type { Lease } from '../../src/journal/journal.ts';
+import type { RotationData } from '../../src/rotation/model.ts';
+import { checkEnd, checkInstant } from './checks.ts';
+import { type Job, type Reply, secretName } from './protocol.ts';
+import { openRig, type Rig } from './rig.ts';
+
+const leaseMs = 30_000;
+/** Rounds without end: more than the longest back-off of any scenario takes. */
+const roundsMost = 400;
+const jumpFirstMs = 100;
+const jumpMostMs = 30_000;
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const reply = await run(JSON.parse(line) as Job);
+  writeSync(1, `${JSON.stringify(reply)}\n`);
+}
+
+async function run(job: Job): Promise<Reply> {
+  const points: string[] = [];
+  let checking = false;
+
+  async function at(rig: Rig, point: string): Promise<void> {
+    points.push(point);
+    const number = points.length;
+    // Only effects change what is live; the first point of a process looks at what the one before left.
+    const isEffect = !point.startsWith('before:') && !point.includes(':commit:');
+    if ((isEffect || number === 1) && !checking) {
+      checking = true;
+      for (const found of await checkInstant(rig, job)) {
+        rig.log({ kind: 'violation', violation: { ...found, point } });
+      }
+      checking = false;
+    }
+    if (job.stopAt?.point !== number) return;
+    process.kill(process.pid, job.stopAt.signal);
+    // A kill arrives within the call; a stopped process goes on here once it is continued.
+    rig.clock.refresh();
+  }
+
+  try {
+    await using rig = await openRig(job, at);
+    try {
+      if (job.kind !== 'check') await work(rig, job);
+      const last = points.at(-1) ?? 'nothing to do';
+      for (const found of await checkEnd(rig, job, await generationBefore(rig))) {
+        rig.log({ kind: 'violation', violation: { ...found, point: `end (${last})` } });
+      }
+      return { outcome: 'finished', points, error: null };
+    } catch (error) {
+      if (isRotatedError(error, 'fence-lost')) return { outcome: 'lost', points, error: null };
+      throw error;
+    }
+  } catch (error) {
+    const known = asRotatedError(error, 'unknown');
+    const stack = error instanceof Error ? (error.stack ?? '') : '';
+    return { outcome: 'failed', points, error: `${known.code}: ${known.message} ${stack}` };
+  }
+}
+
+async function work(rig: Rig, job: Job): Promise<void> {
+  const { machine, journal, clock } = rig;
+  const lease = await acquire(rig, job);
+  machine.own(lease.fence);
+  const ask = { actor: { id: 'crash', channel: 'command', proven: true }, reason: null } as const;
+  await machine.usePolicies(new Map([[secretName, rig.policy]]), ask);
+  // Recovery of a crash before anything was journalled has nothing to recover: it is asked again.
+  if (job.kind === 'start' || !(await hasBegun(rig))) {
+    const none = { tags: [], providers: [], consumers: [], all: false };
+    const selector = { ...none, names: [secretName] };
+    const [started] = await (job.scenario.now === null
+      ? machine.run(selector, ask)
+      : machine.now(selector, job.scenario.now, ask));
+    if (started?.outcome !== 'started') throw new Error(`not started: ${started?.message}`);
+  }
+  const stop = new AbortController();
+  let jumpMs = jumpFirstMs;
+  let seen = '';
+  for (let round = 0; round < roundsMost; round++) {
+    await machine.tick(stop.signal);
+    const rotations = (await journal.unfinished()).filter((one) => !one.parked);
+    const debts = (await journal.debts()).filter((one) => !one.parked);
+    if (rotations.length + debts.length === 0) {
+      await journal.release(lease.fence);
+      return;
+    }
+    const now = JSON.stringify([...rotations, ...debts].map(({ id, version }) => [id, version]));
+    jumpMs = now === seen ? Math.min(jumpMostMs, jumpMs * 2) : jumpFirstMs;
+    seen = now;
+    clock.jump(jumpMs);
+    await journal.renew(lease.fence, leaseMs);
+    await turn();
+  }
+  throw new Error('it never came to an end');
+}
+
+async function acquire({ ports, clock }: Rig, job: Job): Promise<Lease> {
+  const holder = { pid: process.pid, host: hostname(), what: 'crash test' };
+  try {
+    return await ports.journal.acquire(holder, leaseMs);
+  } catch (error) {
+    if (!isRotatedError(error, 'state-busy') || !job.takeOver) throw error;
+    clock.jump(leaseMs + 1);
+    return ports.journal.acquire(holder, leaseMs);
+  }
+}
+
+/** Is there a rotation of this case, beside the one that made the template? */
+async function hasBegun({ journal, policy }: Rig): Promise<boolean> {
+  const [newest] = await journal.history(secretName, 1);
+  if (newest === undefined) return false;
+  return (newest.data as unknown as RotationData).members[0]?.policy.directory === policy.directory;
+}
+
+/** What the backend served when the newest rotation began. */
+async function generationBefore({ journal }: Rig): Promise<number> {
+  const [newest] = await journal.history(secretName, 1);
+  const member = (newest?.data as unknown as RotationData | undefined)?.members[0];
+  return member?.previous?.generation ?? 0;
+}
