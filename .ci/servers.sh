@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # program:package
-wanted=(redis-server:redis-server buildah:buildah mmdebstrap:mmdebstrap newuidmap:uidmap unshare:util-linux)
+wanted=(redis-server:redis-server buildah:buildah mmdebstrap:mmdebstrap newuidmap:uidmap unshare:util-linux ip:iproute2)
 
 missing=()
 for each in "${wanted[@]}"; do

@@ -40,7 +40,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   'src/backend': leaves,
   'src/verify': [...leaves, types.policy],
   'src/consumer': [...leaves, types.policy],
-  'src/journal': [...leaves, 'type src/backend/local-rows.ts'],
+  'src/journal': [...leaves, 'type src/backend/local-rows.ts', 'type src/backend/backend.ts'],
   'src/audit': [...leaves, types.journal],
   'src/notify': [...leaves, types.policy],
   'src/rotation': [

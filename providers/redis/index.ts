@@ -89,12 +89,19 @@ function openSession(options: RedisOptions, context: ProviderContext): ProviderS
     const login = loginOf(fields, user);
     if (login === null) return false;
     try {
-      await using _connection = await connect(await usersEndpoint(signal), login, signal);
-      return true;
+      await using connection = await connect(await usersEndpoint(signal), login, signal);
+      // Something in between may say OK to any password; Redis knows who we are.
+      if ((await connection.send(['ACL', 'WHOAMI'], 'none')) === user) return true;
     } catch (error) {
       if (error instanceof RotatedError && error.code === 'unauthenticated') return false;
+      // Logged in, without the right to ask: a user with few commands.
+      if (error instanceof RotatedError && error.code === 'denied') return true;
       throw error;
     }
+    throw new RotatedError('invalid-answer', `The server accepted a login as ${user} and made it someone else.`, {
+      secret,
+      next: 'Check that host and port are those of a Redis server.',
+    });
   }
 
   return {

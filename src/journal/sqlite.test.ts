@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createAuditChain } from '../audit/chain.ts';
 import { journalContract } from './contract.ts';
-import { memoryState, openSqliteJournal } from './sqlite.ts';
+import { memoryState, noProcesses, openSqliteJournal } from './sqlite.ts';
 
 const chain = createAuditChain(Buffer.alloc(32, 7));
 
@@ -13,7 +13,7 @@ journalContract({
   async create() {
     const directory = await mkdtemp(join(tmpdir(), 'rotated-journal-'));
     return {
-      open: (clock) => openSqliteJournal({ directory, clock, chain }),
+      open: (clock) => openSqliteJournal({ directory, clock, chain, processes: noProcesses }),
       [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }),
     };
   },

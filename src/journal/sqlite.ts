@@ -72,6 +72,7 @@ export async function openSqliteJournal(options: SqliteJournalOptions): Promise<
     throw error;
   }
   const writer = createWriter(database, clock);
+  let closed = false;
 
   /** Several statements on one snapshot. Within a turn of the event loop no batch is open. */
   function read<T>(work: () => T): T {
@@ -127,6 +128,8 @@ export async function openSqliteJournal(options: SqliteJournalOptions): Promise<
       await chmod(path, 0o600);
     },
     async [Symbol.asyncDispose]() {
+      if (closed) return;
+      closed = true;
       await writer.close();
       if (memory === null) database.close();
     },
@@ -158,4 +161,4 @@ function required<T>(value: T | null): T {
 }
 
 /** Simulated owners are no processes of this machine: only time ends their leases. */
-const noProcesses: Processes = { identity: () => '-', isGone: () => false };
+export const noProcesses: Processes = { identity: () => '-', isGone: () => false };

@@ -180,13 +180,18 @@ export interface ConsumerReply {
   readonly generation: number;
 }
 
+/** A consumer that could confirm and has not, and what of it is not there yet: for people. */
+export interface Waiting {
+  readonly consumer: string;
+  readonly what: string;
+}
+
 export interface Adoption {
   /** Every live instance serves the generation, or is idle and will. */
   readonly adopted: boolean;
   /** Consumers that cannot tell. */
   readonly unconfirmed: readonly string[];
-  /** `consumer instance` for each that is not there yet. */
-  readonly waitingFor: readonly string[];
+  readonly waitingFor: readonly Waiting[];
   readonly seen: readonly (InstanceReport & {
     readonly consumer: string;
     readonly secret: string;
@@ -196,7 +201,7 @@ export interface Adoption {
 /** Decided per instance: one that was seen and is not seen now is unreachable until it is proven gone. */
 export function decideAdoption(replies: readonly ConsumerReply[]): Adoption {
   const unconfirmed = new Set<string>();
-  const waitingFor: string[] = [];
+  const waitingFor: Waiting[] = [];
   const seen: (InstanceReport & { consumer: string; secret: string })[] = [];
   for (const { consumer, secret, reply, known, generation } of replies) {
     if (reply === 'unknown') {
@@ -204,7 +209,8 @@ export function decideAdoption(replies: readonly ConsumerReply[]): Adoption {
       continue;
     }
     const instances = reply === 'failed' ? [] : reply;
-    if (reply === 'failed' && known.length === 0) waitingFor.push(`${consumer} (does not answer)`);
+    if (reply === 'failed' && known.length === 0)
+      waitingFor.push({ consumer, what: 'does not answer' });
     const present = new Set(instances.map((one) => one.instance));
     const missing = known
       .filter((instance) => !present.has(instance))
@@ -212,7 +218,7 @@ export function decideAdoption(replies: readonly ConsumerReply[]): Adoption {
     for (const one of [...instances, ...missing]) {
       seen.push({ ...one, consumer, secret });
       if (!instanceAdopted(one, generation))
-        waitingFor.push(`${consumer} ${one.instance} (${one.state})`);
+        waitingFor.push({ consumer, what: `${one.instance} is ${one.state}` });
     }
   }
   return {
@@ -280,18 +286,15 @@ export type Quiet =
   | { readonly quiet: true }
   | { readonly quiet: false; readonly lastUsedAt: number };
 
-/** Where the issuer reports last use: is the old credential out of use? */
+/** Where the issuer reports last use: has the old credential been out of use for long enough? */
 export function decideQuiet(facts: {
   readonly lastUsedAt: number | undefined;
-  readonly adoptedAt: number;
   readonly now: number;
   readonly quietMs: number;
 }): Quiet {
   const { lastUsedAt } = facts;
-  if (lastUsedAt === undefined) return { quiet: true };
-  const usedSinceAdoption = lastUsedAt > facts.adoptedAt;
-  const usedLately = facts.now - lastUsedAt < facts.quietMs;
-  return usedSinceAdoption || usedLately ? { quiet: false, lastUsedAt } : { quiet: true };
+  if (lastUsedAt === undefined || facts.now - lastUsedAt >= facts.quietMs) return { quiet: true };
+  return { quiet: false, lastUsedAt };
 }
 
 /** Whether revoking first is possible here, and how; a sentence where it is not. */

@@ -15,6 +15,7 @@ import type { Debt, Known, Rotation, SecretState } from './model.ts';
 import { itemOf, unpromotedPhases } from './model.ts';
 import { openKnown } from './seals.ts';
 import type { Ask, EmergencyMode, Started } from './service.ts';
+import { stillAdopted } from './steps/adopt.ts';
 import { record } from './steps/mint.ts';
 import { auditEvent, auditRotation } from './store.ts';
 import type { Fields } from '../secret/secret.ts';
@@ -406,17 +407,20 @@ export async function confirmAdoption(
   const unreachable = rows.filter(
     (row) => (row.data as { state?: string }).state === 'unreachable',
   );
+  const adoption = await stillAdopted(context, active);
+  const unconfirmed = [
+    ...new Set([...adoption.unconfirmed, ...adoption.waitingFor.map((one) => one.consumer)]),
+  ];
   const by = withData(active, { actor: ask.actor, reason: ask.reason });
   const moved = await moveTo(
     context,
     by,
     active.phase === 'promoted' ? 'adopted' : 'distributed',
-    {},
+    { unconfirmed },
     {
       removeInstances: unreachable,
       audit: auditRotation(context.ports.clock.now(), by, 'command.confirm', 'done', () => ({
-        unconfirmed: active.data.unconfirmed,
-        waitsFor: active.data.waitsFor,
+        unconfirmed,
       })),
     },
   );

@@ -26,6 +26,8 @@ export interface Driver {
   readonly turns: Turns;
   /** Advances one rotation until it waits, parks or ends. */
   follow(id: string): Promise<void>;
+  /** What a rotation waits for now, where that was not worth journalling. */
+  waitsFor(id: string): string | null;
 }
 
 export function createDriver(
@@ -38,6 +40,7 @@ export function createDriver(
   const slots = new Slots(ports.parallel.perIssuer);
   const working = new Map<string, Promise<void>>();
   const holds = new Map<string, number>();
+  const waits = new Map<string, string>();
   let fatal: unknown = null;
   let wake = Promise.withResolvers<void>();
 
@@ -97,6 +100,7 @@ export function createDriver(
             return;
           }
           rotation = result.rotation;
+          waits.delete(id);
           changed(rotation);
         }
       });
@@ -111,12 +115,15 @@ export function createDriver(
       const waiting = { ...withData(rotation, { waitsFor }), wakeAtUptimeMs: untilUptimeMs };
       return changed((await commit(context, waiting)).rotation);
     }
+    // Not worth a commit: it is asked again soon.
     holds.set(rotation.id, untilUptimeMs);
-    changed(rotation.data.waitsFor === null ? withData(rotation, { waitsFor }) : rotation);
+    waits.set(rotation.id, waitsFor);
+    changed(rotation);
   }
 
   function forget(rotation: Rotation): void {
     holds.delete(rotation.id);
+    waits.delete(rotation.id);
     for (const key of context.told.keys())
       if (key.startsWith(`${rotation.id}:`)) context.told.delete(key);
   }
@@ -258,6 +265,7 @@ export function createDriver(
     turns,
     poke,
     follow,
+    waitsFor: (id) => waits.get(id) ?? null,
     tick: async () => {
       for (;;) {
         stopIfFatal();

@@ -219,10 +219,12 @@ export function createMachine(ports: Ports): Machine {
         return { consumer, instance, generation, state: instanceState };
       },
     );
+    const active = await store.activeOf(state.name);
     return secretStatus({
       state,
       policy: policies.get(state.name) ?? null,
-      active: await store.activeOf(state.name),
+      active,
+      waitsNow: active === null ? null : driver.waitsFor(active.id),
       debts: await store.debts(state.name),
       instances,
       now: ports.clock.now(),
@@ -343,12 +345,14 @@ export function createMachine(ports: Ports): Machine {
     history: async (secret, most) => {
       const uptimeMs = await ports.journal.uptimeMs();
       return (await store.history(secret, most)).map((rotation) =>
-        rotationView(rotation, uptimeMs),
+        rotationView(rotation, uptimeMs, driver.waitsFor(rotation.id)),
       );
     },
     rotation: async (id) => {
       const rotation = await store.rotation(id);
-      return rotation === null ? null : rotationView(rotation, await ports.journal.uptimeMs());
+      return rotation === null
+        ? null
+        : rotationView(rotation, await ports.journal.uptimeMs(), driver.waitsFor(id));
     },
     audit: async (secret, from, most) => {
       if (secret !== null) return ports.journal.auditOf(secret, most);

@@ -4,7 +4,11 @@ import type { Debt, Rotation, SecretState } from './model.ts';
 import { endPhases } from './model.ts';
 import type { DebtView, InstanceView, Progress, RotationView, SecretStatus } from './service.ts';
 
-export function rotationView(rotation: Rotation, uptimeMs: number): RotationView {
+export function rotationView(
+  rotation: Rotation,
+  uptimeMs: number,
+  waitsNow: string | null = null,
+): RotationView {
   const { data } = rotation;
   const deadAt = Object.values(data.deadAt);
   const promotedAt = data.phases.find((mark) => mark.phase === 'promoted')?.at;
@@ -23,7 +27,7 @@ export function rotationView(rotation: Rotation, uptimeMs: number): RotationView
       data.parked === null
         ? null
         : { code: data.parked.code, message: data.parked.message, next: data.parked.next },
-    waitsFor: data.waitsFor,
+    waitsFor: waitsNow ?? data.waitsFor,
     nextInMs:
       rotation.wakeAtUptimeMs === null ? null : Math.max(0, rotation.wakeAtUptimeMs - uptimeMs),
     attempts: data.attempts,
@@ -63,6 +67,7 @@ export function secretStatus(facts: {
   readonly instances: readonly InstanceView[];
   readonly now: number;
   readonly uptimeMs: number;
+  readonly waitsNow: string | null;
 }): SecretStatus {
   const { state, policy, active, now, uptimeMs } = facts;
   const { data } = state;
@@ -84,7 +89,7 @@ export function secretStatus(facts: {
       : null,
     lost: data.lost,
     failures: data.failures,
-    active: active === null ? null : rotationView(active, uptimeMs),
+    active: active === null ? null : rotationView(active, uptimeMs, facts.waitsNow),
     debts: facts.debts.map((debt) => debtView(debt, uptimeMs)),
     instances: facts.instances,
     lastResult: data.lastResult,

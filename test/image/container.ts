@@ -28,11 +28,12 @@ export interface ContainerOptions {
 const execTimeoutMs = 30_000;
 
 /**
- * Process 1 of new mount and pid namespaces. Steps: the root bound onto itself, what a container gets mounted in it, then
+ * Process 1 of new mount, pid and network namespaces. Steps: the root bound onto itself, what a container gets mounted in it, then
  * the whole remounted read-only; positional parameters keep paths out of the shell's syntax.
  */
 const script = `set -eu
 root=$1 uid=$2; shift 2
+ip link set lo up
 mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=755,nosuid tmpfs "$root/dev"
@@ -60,7 +61,7 @@ export async function startContainer(options: ContainerOptions): Promise<Contain
   const folders = Object.entries(options.folders).flat();
   // What the image's environment says and nothing of this machine's, as in a container.
   const command = inEnvironment(config, [...config.entrypoint, ...config.command]);
-  const namespaces = ['--mount', '--pid', '--fork', '--kill-child', '--propagation', 'private'];
+  const namespaces = ['--mount', '--pid', '--net', '--fork', '--kill-child', '--propagation', 'private'];
   const argv = [
     '-c',
     script,
@@ -88,7 +89,7 @@ export async function startContainer(options: ContainerOptions): Promise<Contain
       const pid = await processOne(child);
       if (pid === null) return { exitCode: -1, output: 'process 1 has ended' };
       const user = ['--setuid', String(as), '--setgid', String(as)];
-      const into = ['--target', String(pid), '--mount', '--pid', '--root', '--wd', ...user];
+      const into = ['--target', String(pid), '--mount', '--pid', '--net', '--root', '--wd', ...user];
       const result = await execa('nsenter', [...into, '--', ...inEnvironment(config, command)], {
         timeout: execTimeoutMs,
         stdin: 'ignore',

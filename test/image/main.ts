@@ -61,7 +61,7 @@ await runCheck<ImageResult>({
 async function whatIsMissing(): Promise<string | null> {
   if (process.platform !== 'linux') return 'needs Linux';
   if (process.getuid?.() !== 0) return 'needs root: it mounts and changes its root folder';
-  for (const program of ['buildah', 'mmdebstrap', 'unshare', 'nsenter', 'npm']) {
+  for (const program of ['buildah', 'mmdebstrap', 'unshare', 'nsenter', 'ip', 'npm']) {
     const found = await execa('which', [program], { reject: false });
     if (found.exitCode !== 0) return `${program} is not installed`;
   }

@@ -2,7 +2,7 @@
 import type { Change, Consumer, InstanceReport } from '../../consumer/consumer.ts';
 import { asRotatedError } from '../../errors.ts';
 import type { InstanceRow } from '../../journal/journal.ts';
-import type { Adoption, ConsumerReply } from '../checks.ts';
+import type { Adoption, ConsumerReply, Waiting } from '../checks.ts';
 import { decideAdoption, decideAdoptionStep, strictestThen } from '../checks.ts';
 import type { Context, StepResult } from '../context.ts';
 import { commit, effect, moveTo, phaseMark, withData } from '../context.ts';
@@ -110,7 +110,7 @@ async function tellAndAsk(
   const waitedMs = uptimeMs - sinceUptimeMs;
   const asked = await ask(context, told);
   const stale = told.filter((one) => !isConfirmed(asked, one));
-  const failures = await tell(context, rotation, stale, waitedMs);
+  const failures: readonly Waiting[] = await tell(context, rotation, stale, waitedMs);
   const adoption = stale.length > 0 ? await ask(context, told) : asked;
   await remember(context, adoption);
   const waitingFor = [...adoption.waitingFor, ...failures];
@@ -124,13 +124,10 @@ async function tellAndAsk(
     canRollBack:
       rotation.phase === 'promoted' && members.every((member) => member.previous !== null),
   });
-  const waitsFor = [
-    ...waitingFor,
-    ...adoption.unconfirmed.map((one) => `${one} (cannot tell)`),
-  ].join(', ');
+  const waitsFor = sentence(waitingFor, adoption.unconfirmed);
   switch (decision.kind) {
     case 'go':
-      return go([...adoption.unconfirmed, ...waitingFor]);
+      return go([...new Set([...adoption.unconfirmed, ...waitingFor.map((one) => one.consumer)])]);
     case 'roll-back':
       return moveTo(context, rotation, 'rolling-back', {
         failure: { code: 'adoption-timeout', message: `Not adopted in time: ${waitsFor}.` },
@@ -145,12 +142,19 @@ async function tellAndAsk(
   }
 }
 
+/** What an adoption waits for, as people read it. */
+export function sentence(waitingFor: readonly Waiting[], unconfirmed: readonly string[]): string {
+  const parts = waitingFor.map(({ consumer, what }) => `${consumer}: ${what}`);
+  return [...parts, ...unconfirmed.map((one) => `${one}: cannot tell`)].join(', ');
+}
+
 function poll(uptimeMs: number, waitedMs: number, waitsFor: string): StepResult {
   const delayMs = Math.min(pollMostMs, Math.max(pollFirstMs, waitedMs / 4));
   return { kind: 'wait', untilUptimeMs: uptimeMs + delayMs, waitsFor };
 }
 
-async function alert(
+/** Told once for each long wait; what is waited for stays waited for. */
+export async function alert(
   context: Context,
   rotation: Rotation,
   waitsFor: string,
@@ -181,7 +185,7 @@ async function alert(
 
 function isConfirmed(adoption: Adoption, told: Told): boolean {
   if (adoption.unconfirmed.includes(told.consumer.id)) return false;
-  return !adoption.waitingFor.some((one) => one.startsWith(`${told.consumer.id} `));
+  return !adoption.waitingFor.some((one) => one.consumer === told.consumer.id);
 }
 
 /** At once the first time, then again once in a while: a reload may be repeated. Returns who could not be told. */
@@ -190,8 +194,8 @@ async function tell(
   rotation: Rotation,
   stale: readonly Told[],
   waitedMs: number,
-): Promise<string[]> {
-  const failures: string[] = [];
+): Promise<Waiting[]> {
+  const failures: Waiting[] = [];
   await Promise.all(
     stale.map(async ({ consumer, changes }) => {
       const key = `${rotation.id}:${rotation.phase}:${consumer.role}:${consumer.id}`;
@@ -203,7 +207,7 @@ async function tell(
       } catch (error) {
         const failed = asRotatedError(error, 'unknown');
         if (failed.code === 'fence-lost') throw failed;
-        failures.push(`${consumer.id} (${failed.message})`);
+        failures.push({ consumer: consumer.id, what: failed.message });
       }
     }),
   );

@@ -1,10 +1,11 @@
 /** adopted → retiring → retired: the grace, the point of no return, the end of the old credential. */
 import type { Context, StepResult } from '../context.ts';
 import { backendOf, effect, moveTo, phaseMark, withSession } from '../context.ts';
+import type { Waiting } from '../checks.ts';
 import { decideQuiet } from '../checks.ts';
 import { payOwn, revokeDebt, sweepDebt } from '../debts.ts';
 import type { Debt, Known, Member, Rotation, SecretState } from '../model.ts';
-import { stillAdopted } from './adopt.ts';
+import { alert, sentence, stillAdopted } from './adopt.ts';
 import { listAll } from './intend.ts';
 import { byItem } from './stage.ts';
 
@@ -21,10 +22,16 @@ export async function awaitGrace(context: Context, rotation: Rotation): Promise<
     if (uptimeMs < graceUntil)
       return { kind: 'wait', untilUptimeMs: graceUntil, waitsFor: 'the end of the grace' };
     const missing = await missingAgain(context, rotation);
-    if (missing.length > 0)
-      return { kind: 'wait', untilUptimeMs: uptimeMs + recheckMs, waitsFor: missing.join(', ') };
-    const user = await stillUsed(context, rotation);
-    if (user !== null) return { kind: 'wait', untilUptimeMs: uptimeMs + recheckMs, waitsFor: user };
+    const waitsFor =
+      missing.length > 0 ? sentence(missing, []) : await stillUsed(context, rotation);
+    if (waitsFor !== null) {
+      const timeoutMs = Math.max(
+        ...rotation.data.members.map((member) => member.policy.adoption.timeoutMs),
+      );
+      const isLong = uptimeMs >= graceUntil + timeoutMs && !rotation.data.alerted;
+      if (isLong) return alert(context, rotation, waitsFor, rotation.data.unconfirmed);
+      return { kind: 'wait', untilUptimeMs: uptimeMs + recheckMs, waitsFor };
+    }
   }
   const debts: Debt[] = [];
   for (const member of rotation.data.members)
@@ -32,17 +39,13 @@ export async function awaitGrace(context: Context, rotation: Rotation): Promise<
   return moveTo(context, rotation, 'retiring', {}, { debts });
 }
 
-/** Instances that had adopted and are not there now. Those the policy or a person let pass do not count. */
-async function missingAgain(context: Context, rotation: Rotation): Promise<readonly string[]> {
-  const passed = rotation.data.unconfirmed;
-  const adoption = await stillAdopted(context, rotation);
-  return adoption.waitingFor.filter(
-    (one) => !passed.some((id) => one === id || one.startsWith(`${id} `)),
-  );
+/** Instances that had adopted and are not there now. Consumers that the policy or a person let pass do not count. */
+async function missingAgain(context: Context, rotation: Rotation): Promise<readonly Waiting[]> {
+  const { waitingFor } = await stillAdopted(context, rotation);
+  return waitingFor.filter((one) => !rotation.data.unconfirmed.includes(one.consumer));
 }
 
 async function stillUsed(context: Context, rotation: Rotation): Promise<string | null> {
-  const adoptedAt = phaseMark(rotation, 'adopted').at;
   for (const { policy, olds, secret } of rotation.data.members) {
     if (!context.ports.provider(policy).traits.capabilities.lastUsed) continue;
     const refs = new Set(olds.map((one) => one.ref));
@@ -53,7 +56,6 @@ async function stillUsed(context: Context, rotation: Rotation): Promise<string |
       if (!refs.has(ref)) continue;
       const quiet = decideQuiet({
         lastUsedAt,
-        adoptedAt,
         now: context.ports.clock.now(),
         quietMs: policy.quietMs,
       });

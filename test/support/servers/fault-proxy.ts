@@ -139,7 +139,9 @@ export async function startFaultProxy(target: {
 }
 
 function holds(chunk: Buffer, needle: string | RegExp): boolean {
-  return typeof needle === 'string' ? chunk.includes(needle) : needle.test(chunk.toString('latin1'));
+  return typeof needle === 'string'
+    ? chunk.includes(needle)
+    : needle.test(chunk.toString('latin1'));
 }
 
 /** Answers every connection with the same bytes, whatever it is asked. */

@@ -29,7 +29,9 @@ const superuser = { user: 'postgres', password: 'superuser-of-a-test' } as const
 /** All statements, so that a test can look for what should not be there; durability is not what these tests are about. */
 const usual = { log_statement: 'all', fsync: 'off', listen_addresses: '127.0.0.1' };
 
-export async function startPostgres({ settings = {} }: PostgresStart = {}): Promise<PostgresServer> {
+export async function startPostgres({
+  settings = {},
+}: PostgresStart = {}): Promise<PostgresServer> {
   const folder = await mkdtemp(path.join(tmpdir(), 'rotated-postgres-'));
   // Root hands the server to the account `postgres`, which must be able to walk there; the data folder below is 0700.
   await chmod(folder, 0o711);
@@ -59,7 +61,8 @@ export async function startPostgres({ settings = {} }: PostgresStart = {}): Prom
         await server.start();
         break;
       } catch (error) {
-        if (attempt === startAttempts) throw new Error(`PostgreSQL did not start:\n${lines.join('')}`, { cause: error });
+        if (attempt === startAttempts)
+          throw new Error(`PostgreSQL did not start:\n${lines.join('')}`, { cause: error });
         port = await freePort();
         server = make(port);
       }
@@ -82,7 +85,10 @@ export async function startPostgres({ settings = {} }: PostgresStart = {}): Prom
     client.on('error', () => undefined);
     await client.connect();
     try {
-      const result = values.length === 0 ? await client.query(statement) : await client.query(statement, [...values]);
+      const result =
+        values.length === 0
+          ? await client.query(statement)
+          : await client.query(statement, [...values]);
       const last = Array.isArray(result) ? result.at(-1) : result;
       return (last?.rows ?? []) as Record<string, unknown>[];
     } finally {

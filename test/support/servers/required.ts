@@ -20,6 +20,7 @@ export function programPath(name: string): string | null {
 export function missingServer(program: string, install: string): string | null {
   if (programPath(program) !== null) return null;
   const reason = `${program} is not installed (${install})`;
-  if (process.env['REQUIRE_SERVERS'] === 'all') throw new Error(`REQUIRE_SERVERS=all, but ${reason}`);
+  if (process.env['REQUIRE_SERVERS'] === 'all')
+    throw new Error(`REQUIRE_SERVERS=all, but ${reason}`);
   return reason;
 }

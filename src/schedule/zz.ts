@@ -1,0 +1,15 @@
+import { createScheduler } from './due.ts';
+const s=createScheduler();
+const base={timezone:'Europe/Berlin',splayMs:600000,window:null,freeze:[],missed:'once',ageMinMs:null,ageMaxMs:null} as const;
+const now=Date.parse('2026-11-23T04:00:00Z');
+const ctx={now,firedAt:null,currentSince:now-86400000,expiresAt:null,knownSince:now-9e9};
+const iso=(x:number|null)=>x===null?null:new Date(x).toISOString();
+console.log(s.nextRuns({...base,trigger:{kind:'cron',expression:'0 3 * * 0'},window:{days:['sat','sun'],from:'01:00',to:'06:00'}},ctx,'a',5).map(iso));
+console.log(s.nextRuns({...base,trigger:{kind:'manual'},ageMaxMs:5*86400000,window:{days:['sat','sun'],from:'01:00',to:'06:00'}},ctx,'a',5).map(iso));
+console.log(s.nextRuns({...base,trigger:{kind:'every',everyMs:30*86400000},freeze:[{from:'2026-12-20T00:00:00',to:'2027-01-04T00:00:00',reason:null}]},{...ctx,expiresAt:now+60*86400000},'a',5).map(iso));
+let t=performance.now(); const zones=Intl.supportedValuesOf('timeZone').slice(0,60);
+for(let i=0;i<10000;i++) s.nextDue({...base,timezone:zones[i%60]!,trigger:{kind:'cron',expression:`${i%60} ${i%24} * * ${i%7}`},window:{days:['sat','sun'],from:'01:00',to:'06:00'},freeze:[{from:'2026-12-20T00:00:00',to:'2027-01-04T00:00:00',reason:null}],ageMaxMs:90*86400000},ctx,'s'+i);
+console.log('10k',performance.now()-t,process.memoryUsage().rss/1e6);
+t=performance.now();
+for(let i=0;i<10000;i++) s.nextDue({...base,timezone:zones[i%60]!,trigger:{kind:'cron',expression:`${i%60} ${i%24} * * ${i%7}`},window:{days:['sat','sun'],from:'01:00',to:'06:00'},freeze:[{from:'2026-12-20T00:00:00',to:'2027-01-04T00:00:00',reason:null}],ageMaxMs:90*86400000},ctx,'s'+i);
+console.log('10k again',performance.now()-t,process.memoryUsage().rss/1e6);
