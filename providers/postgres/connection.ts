@@ -1,4 +1,5 @@
 /** One connection to PostgreSQL: ends with its signal, and throws only RotatedErrors that quote nothing the server said. */
+import type { EventEmitter } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
@@ -51,7 +52,10 @@ export async function connect(
     application_name: 'rotated',
     stream: () => socket,
   });
-  if (endpoint.tls === false) refuseFloods(socket);
+  guard(socket);
+  // Not in the driver's types: after the upgrade another stream is read from.
+  const { connection } = client as unknown as { connection: EventEmitter & { stream: net.Socket } };
+  connection.once('sslconnect', () => guard(connection.stream));
   // An idle connection that breaks says so here; whoever uses it next hears of it again.
   client.on('error', () => undefined);
   const stop = (): void => void socket.destroy();
@@ -190,12 +194,24 @@ function nextStep(code: ErrorCode | undefined): string {
   return "Look the code up in PostgreSQL's manual, appendix A, and in the server's log.";
 }
 
-function refuseFloods(socket: net.Socket): void {
+/**
+ * The driver parses inside the stream's 'data' event, where what it throws at a malformed message would end this whole
+ * process; and it would buffer without end. Both end the connection instead.
+ */
+function guard(stream: net.Socket): void {
+  const emit = stream.emit.bind(stream) as (event: string | symbol, ...args: unknown[]) => boolean;
   let bytes = 0;
-  socket.on('data', (chunk: Buffer) => {
-    bytes += chunk.length;
-    if (bytes > answerBytesMax) socket.destroy();
-  });
+  stream.emit = (event: string | symbol, ...args: unknown[]): boolean => {
+    if (event !== 'data') return emit(event, ...args);
+    bytes += Buffer.isBuffer(args[0]) ? args[0].length : 0;
+    try {
+      if (bytes <= answerBytesMax) return emit(event, ...args);
+    } catch {
+      // Not handed on: it may quote the message.
+    }
+    stream.destroy(new Error('not an answer of PostgreSQL'));
+    return true;
+  };
 }
 
 async function tlsOf(

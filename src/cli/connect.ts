@@ -81,7 +81,8 @@ async function lookDirectly<T>(
     why === 'silent'
       ? `The daemon${holder} does not answer: this was read from ${places.state}.`
       : null;
-  return work({ service: deployment.machine, note });
+  // Awaited here: the deployment closes when this returns.
+  return await work({ service: deployment.machine, note });
 }
 
 async function actDirectly<T>(
@@ -180,8 +181,8 @@ function noteOf(owner: Ownership, why: Unreached): string {
     return `${what} (process ${pid}) did not answer: this command took its state directory over. It stops by itself if it wakes up; restart it.`;
   }
   return why === 'silent'
-    ? 'The daemon did not answer, and its lease had ended: this command did the work itself. Restart the daemon.'
-    : 'No daemon runs: this command did the work itself. What still waits goes on when rotated runs.';
+    ? 'The daemon did not answer, and its lease had ended: this command does the work itself. Restart the daemon.'
+    : 'No daemon runs: this command does the work itself; what still waits after it goes on when rotated runs.';
 }
 
 /** Edits found by a command are the policy files' doing, seen by whoever runs it. */

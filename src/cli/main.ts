@@ -9,7 +9,13 @@ import { programVersion } from '../version.ts';
 /** Called by `bin/`: the real process. */
 export async function runProcess(program: ProgramName): Promise<void> {
   const { processIo } = await import('./process-io.ts');
-  const code = await main(process.argv.slice(2), processIo(program));
+  const io = processIo(program);
+  // Node's own report of an uncaught error repeats its message, which for a foreign one may hold anything.
+  process.on('uncaughtException', (thrown) => {
+    const verbose = process.argv.includes('--verbose');
+    process.exit(exitCodes[printError(io, thrown, { json: false, verbose })]);
+  });
+  const code = await main(process.argv.slice(2), io);
   // Whatever still holds the process, such as a kept-alive connection, is of no use now.
   process.stdout.write('', () => process.stderr.write('', () => process.exit(code)));
 }
@@ -42,7 +48,13 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     await root.parseAsync([...args], { from: 'user' });
   } catch (thrown) {
     if (thrown instanceof CommanderError) {
-      return thrown.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+      if (thrown.exitCode === 0) return exitCodes.ok;
+      // Commander has said it on stderr; whoever reads JSON reads stdout.
+      if (args.includes('--json')) {
+        const error = { code: 'usage', message: thrown.message, effect: 'none' };
+        io.out(`${JSON.stringify({ ok: false, error })}\n`);
+      }
+      return exitCodes.usage;
     }
     const { json, verbose } = root.opts<CommonOptions>();
     exit = printError(io, thrown, { json: json === true, verbose: verbose === true });

@@ -3,13 +3,13 @@ import type { Clock, Random } from '../clock.ts';
 import { reachControl } from '../control/client.ts';
 import { type ControlServer, serveControl } from '../control/server.ts';
 import { controlSocketPath, socketFolderOwner } from '../control/socket-path.ts';
-import { asRotatedError, RotatedError } from '../errors.ts';
+import { asRotatedError, isRotatedError, RotatedError } from '../errors.ts';
 import type { Log } from '../rotation/ports.ts';
 import type { Ask } from '../rotation/service.ts';
 import { createRedactor } from '../secret/redactor.ts';
 import { programVersion } from '../version.ts';
 import { type Deployment, hasState, openDeployment } from '../wiring/deployment.ts';
-import { leaseTtlMs, type Ownership, takeOwnership } from '../wiring/owner.ts';
+import { leaseTtlMs, type OwnOptions, type Ownership, takeOwnership } from '../wiring/owner.ts';
 import { keySourceOf, type Places, recordPlaces } from '../wiring/places.ts';
 import { type HealthServer, serveHealth } from './health.ts';
 import { createLog, type LogLevel } from './logs.ts';
@@ -60,7 +60,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   });
   for (const warning of deployment.warnings) log.warn({ warning }, 'about the key');
   let metrics: Metrics | null = null;
-  const owner = await takeOwnership({
+  const owner = await takeOwnershipUntil(options.stop, {
     journal: deployment.journal,
     clock,
     log,
@@ -69,6 +69,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     onWait: ({ pid, what }) => log.warn({ pid, what }, 'waiting for the lease of a process that does not answer'),
     onRenewed: () => metrics?.heartbeat(),
   });
+  if (owner === null) return;
   if (owner.takenFrom !== null) log.warn({ ...owner.takenFrom }, 'took the state directory over');
   try {
     if (options.listen !== null) {
@@ -79,12 +80,22 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     }
     await serve(options, deployment, owner, log, metrics);
   } catch (error) {
-    log.error({ ...asRotatedError(error, 'unknown').toJSON() }, 'ended');
+    log.error(facts(error), 'ended');
     throw error;
   } finally {
     await owner.release();
   }
   log.info({}, 'stopped');
+}
+
+/** null where it was stopped while it waited. */
+async function takeOwnershipUntil(stop: AbortSignal, options: OwnOptions): Promise<Ownership | null> {
+  try {
+    return await takeOwnership(options);
+  } catch (error) {
+    if (stop.aborted && !isRotatedError(error)) return null;
+    throw error;
+  }
 }
 
 async function serve(
@@ -187,10 +198,13 @@ async function closeAll(
 }
 
 function logApplyFailure(log: Log, error: unknown): void {
-  log.error(
-    { ...asRotatedError(error, 'unknown').toJSON() },
-    'policies could not be applied: those before stay in use',
-  );
+  log.error(facts(error), 'policies could not be applied: those before stay in use');
+}
+
+/** An error as fields of a log line, whose own message is a constant. */
+function facts(thrown: unknown): Record<string, unknown> {
+  const { message, ...rest } = asRotatedError(thrown, 'unknown').toJSON();
+  return { ...rest, error: message };
 }
 
 /** A daemon that answers is no hung one: there is nothing to wait for. */

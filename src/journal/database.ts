@@ -14,6 +14,7 @@ export interface Database {
   exec(sql: string): void;
   readonly inTransaction: boolean;
   readonly path: string;
+  /** `path` is an empty file, or none. */
   backupTo(path: string): Promise<void>;
   close(): void;
 }
@@ -32,6 +33,9 @@ const pageBytes = 1_024;
 const checkpointPages = 4_000;
 /** The log is overwritten in place, never cut, since growing a file costs a sync more than writing it; beyond this it is. */
 const logBytesMost = 64 * 1024 * 1024;
+
+/** The largest number of pages that `backup` takes: one step, whatever the size. */
+const allPages = 2 ** 31 - 1;
 
 /** Writes reach the disk before a commit returns (WAL with FULL); deleted content is overwritten. */
 export function openDatabase(path: string, options: DatabaseOptions = {}): Database {
@@ -78,10 +82,14 @@ export function openDatabase(path: string, options: DatabaseOptions = {}): Datab
       return connection.isTransaction;
     },
     async backupTo(target) {
+      // A connection of its own, and all pages in one step: a consistent copy, made beside the event loop.
+      const source = guard(path, () => new DatabaseSync(path, { readOnly: true }));
       try {
-        await backup(connection, target);
+        await backup(source, target, { rate: allPages });
       } catch (error) {
         throw stateError(error, target) ?? error;
+      } finally {
+        source.close();
       }
     },
     close: () => connection.close(),

@@ -1,5 +1,4 @@
 /** The journal on node:sqlite: opens a state directory, composes leases, rows and group commit, shares them with `local`. */
-import { chmod } from 'node:fs/promises';
 import type { LocalRows } from '../backend/local-rows.ts';
 import type { Clock } from '../clock.ts';
 import { RotatedError } from '../errors.ts';
@@ -18,7 +17,12 @@ import { type Processes, systemProcesses } from './process.ts';
 import { createReads } from './rows-read.ts';
 import { applyCommit } from './rows-write.ts';
 import { createLocalRows } from './sqlite-local-rows.ts';
-import { type FileSystemOf, prepareDirectory, systemFileSystemOf } from './state-directory.ts';
+import {
+  type FileSystemOf,
+  makePrivateFile,
+  prepareDirectory,
+  systemFileSystemOf,
+} from './state-directory.ts';
 import { readState } from './state-row.ts';
 import { createWriter } from './writer.ts';
 
@@ -124,8 +128,8 @@ export async function openSqliteJournal(options: SqliteJournalOptions): Promise<
         .all('SELECT kek FROM seal UNION SELECT kek FROM local_version')
         .map((row) => row['kek'] as string),
     async backup(path) {
+      await makePrivateFile(path);
       await database.backupTo(path);
-      await chmod(path, 0o600);
     },
     async [Symbol.asyncDispose]() {
       if (closed) return;

@@ -58,11 +58,12 @@ export async function prepareDirectory(
       next: `chmod 700 ${folder}`,
     });
   }
-  if (!readOnly) await makeFile(path);
+  if (!readOnly) await createEmpty(path);
   const stats = await statOrNull(path);
   if (stats === null) throw missing(folder);
   if (stats.size > 0) await checkHeader(path);
   const immutable = readOnly && !(await canWrite(folder));
+  if (immutable) await requireNoLog(path);
   if (!readOnly && !(await canWrite(path))) throw readOnlyState(path, 'EACCES');
   return { path, immutable };
 }
@@ -72,6 +73,19 @@ export function systemFileSystemOf(directory: string): {
   readonly name: string | null;
 } {
   return { magic: statfsSync(directory).type >>> 0, name: mountType(directory) };
+}
+
+/** Read without its log, a database would show an older state as if it were the newest. */
+async function requireNoLog(path: string): Promise<void> {
+  const log = await statOrNull(`${path}-wal`);
+  if (log === null || log.size === 0) return;
+  throw new RotatedError(
+    'state-read-only',
+    `${path} was not closed, and its log cannot be read here.`,
+    {
+      next: 'Copy the state directory to a place that can be written, and read it there.',
+    },
+  );
 }
 
 function refuseNetwork(folder: string, fileSystemOf: FileSystemOf): void {
@@ -112,21 +126,29 @@ async function makeDirectory(folder: string): Promise<void> {
   }
 }
 
-async function makeFile(path: string): Promise<void> {
+/** Empty, mode 0600 whatever the umask, never in place of another. Throws `refused` where there is one. */
+export async function makePrivateFile(path: string): Promise<void> {
+  if (await createEmpty(path)) return;
+  throw new RotatedError('refused', `There is a file at ${path} already.`, {
+    next: 'Name a file that does not exist yet.',
+  });
+}
+
+/** False where there is one already. */
+async function createEmpty(path: string): Promise<boolean> {
+  const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
   try {
-    const file = await open(
-      path,
-      constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
-      0o600,
-    );
+    const file = await open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
     try {
       // The umask may have taken bits away; SQLite gives its other two files the mode of this one.
       await file.chmod(0o600);
     } finally {
       await file.close();
     }
+    return true;
   } catch (error) {
-    if (codeOf(error) !== 'EEXIST') throw writeError(error, path);
+    if (codeOf(error) === 'EEXIST') return false;
+    throw writeError(error, path);
   }
 }
 

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import type { z } from 'zod';
 import type { PolicyContext } from './context.ts';
-import type { CronTable } from './cron.ts';
+import type { CronTable } from '../schedule/cron-table.ts';
 import type { Path } from './document.ts';
 import { parseDuration } from './duration.ts';
 import { formatReference, parseReference } from './reference.ts';

@@ -1,6 +1,6 @@
 /** When a secret is rotated, as written → `Schedule`, and the schedules that would never fire or contradict themselves. */
 import { asList, type BuildTools, isMap, soundOnly } from './build-parts.ts';
-import { cronMistake, shortestGapMs } from './cron.ts';
+import { shortestGapMs } from '../schedule/cron-table.ts';
 import type { Path } from './document.ts';
 import { formatDuration, parseDuration } from './duration.ts';
 import { nearest } from './nearest.ts';
@@ -114,7 +114,7 @@ function buildTrigger(written: Written, place: Path, tools: ScheduleTools): Sche
     }
     case 'cron': {
       const expression = (written.cron ?? '').trim().replaceAll(/\s+/g, ' ');
-      const mistake = once(tools.memo.mistakes, expression, () => cronMistake(expression));
+      const mistake = once(tools.memo.mistakes, expression, () => tools.crons.mistake(expression));
       if (mistake !== null) {
         report([...place, 'cron'], 'bad-cron', `${mistake.charAt(0).toUpperCase()}${mistake.slice(1)}.`);
         return null;

@@ -10,7 +10,7 @@ import {
 } from './build-parts.ts';
 import { commandOf, pickOne } from './build-consumer.ts';
 import type { PolicyContext } from './context.ts';
-import { createCronTable, type CronTable } from './cron.ts';
+import { createCronTable, type CronTable } from '../schedule/cron-table.ts';
 import { type Path, type PolicyDocument, readDocument } from './document.ts';
 import { expectedAt } from './expected.ts';
 import { type Mistake, toMistakes, valueAt } from './issues.ts';

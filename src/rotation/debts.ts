@@ -258,7 +258,12 @@ async function disable(
   const { ref } = credential;
   if (ref === null || session.disable === undefined) return;
   const call = session.disable.bind(session);
-  await effect(context, 'disable', () => call(ref, context.signal));
+  try {
+    await effect(context, 'disable', () => call(ref, context.signal));
+  } catch (error) {
+    // A payment that was cut off after its revoke begins anew: what is gone need not be disabled.
+    if (!isRotatedError(error, 'not-found')) throw error;
+  }
 }
 
 async function revokeAtIssuer(

@@ -189,6 +189,11 @@ export function createDriver(
     if (!state.data.looked && state.generation === 0 && (await wasFound(state, policy))) return;
     const active = await firstActive(members);
     if (active !== null) return skip(state, policy, active);
+    // Due, but late: its window closed, or a freeze began. There is nothing to hurt in a secret that does not exist yet.
+    const isNew = state.generation === 0 && !state.data.looked;
+    if (!isNew && !ports.mayBegin(policy, ports.scheduleClock.now())) {
+      return store.write({ secrets: [{ ...state, dueAt: dueAfter(context, state, policy) }] });
+    }
     const fired = new Map<string, number>();
     for (const member of members) fired.set(member.name, state.dueAt);
     const rotation = await beginNew(context, {

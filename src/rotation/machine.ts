@@ -313,8 +313,9 @@ export function createMachine(ports: Ports): Machine {
         }),
       );
     },
-    run: (selector, ask) => Promise.all(units(select(selector)).map((group) => runOne(group, ask))),
-    now: (selector, mode, ask) =>
+    run: async (selector, ask) =>
+      Promise.all(units(select(selector)).map((group) => runOne(group, ask))),
+    now: async (selector, mode, ask) =>
       Promise.all(units(select(selector)).map((group) => nowOne(group, mode, ask))),
     rollback: (secret, ask) =>
       asked(secret, () =>
@@ -341,7 +342,7 @@ export function createMachine(ports: Ports): Machine {
           commands.restore(context, policyOf(secret), await stateOf(secret), ask),
         ),
       ),
-    read: (secret, stage, ask) => commands.readAudited(context, policyOf(secret), stage, ask),
+    read: async (secret, stage, ask) => commands.readAudited(context, policyOf(secret), stage, ask),
     history: async (secret, most) => {
       const uptimeMs = await ports.journal.uptimeMs();
       return (await store.history(secret, most)).map((rotation) =>

@@ -137,7 +137,9 @@ export type Rotation = Omit<RotationRow, 'data' | 'phase'> & {
 };
 
 export interface SecretData {
+  /** Since when its schedule stands as it is. */
   readonly knownSince: number;
+  readonly scheduleDigest: string | null;
   /** The last due instant that fired, whether or not a rotation came of it. */
   readonly firedAt: number | null;
   /** What `firedAt` was before, so that a failed run can be tried again at its next chance. */

@@ -48,17 +48,7 @@ export async function applyPolicies(
     const digest = digestOf(policy);
     if (state?.data.policyDigest === digest) continue;
     const next =
-      state === undefined
-        ? newState(policy, digest, now)
-        : {
-            ...state,
-            data: {
-              ...state.data,
-              policyDigest: digest,
-              item: itemOf(policy),
-              provider: policy.provider.use,
-            },
-          };
+      state === undefined ? newState(policy, digest, now) : editedState(state, policy, digest, now);
     const due =
       state === undefined && policy.schedule.trigger.kind !== 'manual'
         ? now
@@ -123,7 +113,20 @@ function refusedEdit(
 /** Tells an edit from a policy that only moved in its file. */
 export function digestOf(policy: Policy): string {
   const { source: _, ...meaning } = policy;
-  return createHash('sha256').update(JSON.stringify(meaning)).digest('base64url').slice(0, 22);
+  return digestJson(meaning);
+}
+
+function digestJson(value: object): string {
+  return createHash('sha256').update(JSON.stringify(value)).digest('base64url').slice(0, 22);
+}
+
+/** A changed schedule counts from now: the instants it would have had before were not missed. */
+function editedState(state: SecretState, policy: Policy, digest: string, now: number): SecretState {
+  const scheduleDigest = digestJson(policy.schedule);
+  const knownSince = state.data.scheduleDigest === scheduleDigest ? state.data.knownSince : now;
+  const { use: provider } = policy.provider;
+  const data = { policyDigest: digest, scheduleDigest, knownSince, item: itemOf(policy), provider };
+  return { ...state, data: { ...state.data, ...data } };
 }
 
 function newState(policy: Policy, digest: string, now: number): SecretState {
@@ -135,6 +138,7 @@ function newState(policy: Policy, digest: string, now: number): SecretState {
     paused: false,
     data: {
       knownSince: now,
+      scheduleDigest: digestJson(policy.schedule),
       firedAt: null,
       firedBefore: null,
       looked: false,

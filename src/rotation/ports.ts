@@ -49,6 +49,8 @@ export interface Ports {
   notify(policy: Policy, notice: Notice): void;
   /** The next due instant, `context.now` or later; null where the schedule never fires by itself. */
   nextDue(policy: Policy, context: DueContext): number | null;
+  /** Whether a scheduled rotation may begin now: inside its window, outside every freeze. */
+  mayBegin(policy: Policy, now: number): boolean;
   /** The next instants its schedule would fire, for people to look at. */
   nextRuns(policy: Policy, context: DueContext, most: number): readonly number[];
   /** Wall time that never goes back, for schedules; how far the wall clock is behind it. */
@@ -75,6 +77,6 @@ export interface DueContext {
   readonly currentSince: number | null;
   /** When the current credential expires by itself, as the issuer says. */
   readonly expiresAt: number | null;
-  /** When the policy was first seen. */
+  /** Since when its schedule stands as it is: nothing before it was missed. */
   readonly knownSince: number;
 }

@@ -1,11 +1,24 @@
 /** When a secret is rotated next: its trigger, moved by window, freeze and splay, and forced by age and expiry. */
 import { createHash } from 'node:crypto';
-import { type CronTable, createCronTable } from '../policy/cron.ts';
+import { type CronTable, createCronTable } from './cron-table.ts';
 import type { Schedule } from '../policy/policy.ts';
-import type { DueContext } from '../rotation/ports.ts';
 import { isAllowed, stretchAfter, stretchBefore } from './allowed.ts';
-import { nextCron } from './cron.ts';
+import { nextCron } from './next-cron.ts';
 import { createZones, type Zone } from './wall-clock.ts';
+
+/** What the journal knows of a secret: the same shape as the rotation's port has. */
+export interface DueContext {
+  /** The schedule's clock: wall time that never goes back. */
+  readonly now: number;
+  /** The instant the schedule last fired, whether or not a rotation came of it; null when it never did. */
+  readonly firedAt: number | null;
+  /** When current was promoted; null before the first. */
+  readonly currentSince: number | null;
+  /** When the current credential expires by itself, as the issuer says. */
+  readonly expiresAt: number | null;
+  /** Since when this schedule stands: nothing before it was missed, and an interval counts from it where nothing is current. */
+  readonly knownSince: number;
+}
 
 export interface Scheduler {
   /**

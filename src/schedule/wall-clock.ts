@@ -22,7 +22,6 @@ export interface Zone {
 }
 
 const day = 86_400_000;
-const hour = 3_600_000;
 
 export interface Zones {
   get(name: string): Zone;
@@ -77,17 +76,16 @@ function createZone(name: string): Zone {
   };
 }
 
-/** Offsets change at whole quarters of an hour (since 1972 nowhere at another time): so many are remembered. */
-const rememberedMost = 4_096;
-const quarter = hour / 4;
-
+/**
+ * Asked of Intl once for each zone and year, week by week: no zone sets its clock twice within a week. After that an offset
+ * is a look into a short list.
+ */
 function createOffsets(name: string): (instant: number) => number {
   const format = new Intl.DateTimeFormat('en-US', {
     timeZone: name,
     calendar: 'gregory',
     numberingSystem: 'latn',
     hourCycle: 'h23',
-    era: 'narrow',
     year: 'numeric',
     month: 'numeric',
     day: 'numeric',
@@ -95,21 +93,55 @@ function createOffsets(name: string): (instant: number) => number {
     minute: 'numeric',
     second: 'numeric',
   });
-  const known = new Map<number, number>();
   const measure = (instant: number): number => {
-    const parts: Record<string, string> = {};
-    for (const { type, value } of format.formatToParts(instant)) parts[type] = value;
-    const number = (type: string) => Number(parts[type]);
-    const local = Date.UTC(number('year'), number('month') - 1, number('day'), number('hour'), number('minute'), number('second'));
-    return local - Math.floor(instant / 1_000) * 1_000;
+    const match = /^(\d+)\/(\d+)\/(\d+), (\d+):(\d+):(\d+)$/.exec(format.format(instant));
+    if (match === null) throw new RangeError(`The time zone ${name} cannot be read.`);
+    const [month = 0, date = 0, year = 0, hours = 0, minutes = 0, seconds = 0] = match.slice(1).map(Number);
+    return Date.UTC(year, month - 1, date, hours, minutes, seconds) - Math.floor(instant / 1_000) * 1_000;
   };
+  const years = new Map<number, readonly Era[]>();
   return (instant) => {
-    const slot = Math.floor(instant / quarter);
-    const remembered = known.get(slot);
-    if (remembered !== undefined) return remembered;
-    const offset = measure(slot * quarter);
-    if (known.size >= rememberedMost) known.clear();
-    known.set(slot, offset);
+    const year = Math.floor(instant / blockMs);
+    let eras = years.get(year);
+    if (eras === undefined) {
+      eras = erasOf(year * blockMs, measure);
+      // A search that wanders off into the far future must not fill the memory.
+      if (years.size >= blocksMost) years.clear();
+      years.set(year, eras);
+    }
+    let offset = eras[0]?.offset ?? 0;
+    for (const era of eras) {
+      if (era.from > instant) break;
+      offset = era.offset;
+    }
     return offset;
   };
+}
+
+/** A stretch of time with one offset. */
+interface Era {
+  readonly from: number;
+  readonly offset: number;
+}
+
+const week = 7 * day;
+const blockMs = 52 * week;
+const blocksMost = 200;
+
+function erasOf(start: number, measure: (instant: number) => number): readonly Era[] {
+  const eras: Era[] = [{ from: start, offset: measure(start) }];
+  for (let low = start; low < start + blockMs; low += week) {
+    const before = eras.at(-1)?.offset ?? 0;
+    const after = measure(low + week);
+    if (after === before) continue;
+    // To the second: no clock was ever set at a fraction of one.
+    let [left, right] = [low / 1_000, (low + week) / 1_000];
+    while (right - left > 1) {
+      const middle = Math.floor((left + right) / 2);
+      if (measure(middle * 1_000) === before) left = middle;
+      else right = middle;
+    }
+    eras.push({ from: right * 1_000, offset: after });
+  }
+  return eras;
 }

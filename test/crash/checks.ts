@@ -7,6 +7,7 @@ import type { Json } from '../../src/journal/journal.ts';
 import type { DebtData, RotationData } from '../../src/rotation/model.ts';
 import { itemOf } from '../../src/rotation/model.ts';
 import { issuerControl, type KeyTruth } from '../support/issuer/server.ts';
+import { chosenPrefix } from '../support/issuer/provider.ts';
 import { hashOf } from '../support/issuer/store.ts';
 import { appControl } from '../support/world-consumer/server.ts';
 import type { End, Job, LogLine, Violation } from './protocol.ts';
@@ -47,7 +48,7 @@ async function leakedGenerations(rig: Rig): Promise<number> {
 }
 
 /** Once everything is done that can be done without a person. */
-export async function checkEnd(rig: Rig, job: Job, before: number): Promise<readonly Found[]> {
+export async function checkEnd(rig: Rig, job: Job): Promise<readonly Found[]> {
   const { journal } = rig;
   const found: Found[] = [...(await checkInstant(rig, job))];
   const [newest] = await journal.history(secretName, 1);
@@ -69,6 +70,7 @@ export async function checkEnd(rig: Rig, job: Job, before: number): Promise<read
     found.push({ invariant: 'outcome', detail: `the rotation ended as ${end} ${why}` });
   }
   const generation = current?.owners[secretName]?.generation ?? 0;
+  const before = job.scenario.first ? 0 : 1;
   const expected = before + (end === 'retired' ? 1 : end === 'rolled-back' ? 2 : 0);
   if (generation !== expected) {
     const detail = `the backend serves generation ${generation}, not ${expected}, after ${end}`;
@@ -134,7 +136,9 @@ async function* auditLines(rig: Rig) {
 
 /** Any canary in the state directory as it lies there, raw or in any alignment of base64. */
 export function checkPlaintext(directory: string): readonly Found[] {
-  const needles = [canary, ...base64Forms(canary)].map((form) => Buffer.from(form));
+  const needles = [canary, chosenPrefix]
+    .flatMap((prefix) => [prefix, ...base64Forms(prefix)])
+    .map((form) => Buffer.from(form));
   const found: Found[] = [];
   for (const name of readdirSync(join(directory, 'state'))) {
     const bytes = readFileSync(join(directory, 'state', name));

@@ -27,10 +27,7 @@ export function mutate(ports: Ports, mutant: MutantName): Ports {
   }
 }
 
-function withSessions(
-  ports: Ports,
-  change: (session: ProviderSession) => ProviderSession,
-): Ports {
+function withSessions(ports: Ports, change: (session: ProviderSession) => ProviderSession): Ports {
   return {
     ...ports,
     provider: (policy) => {

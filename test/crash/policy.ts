@@ -1,7 +1,7 @@
 /** The policy of a crash case: one key, one file that an app reads, waits so short that nothing but order matters. */
 import type { Policy } from '../../src/policy/policy.ts';
 import { appControl } from '../support/world-consumer/server.ts';
-import { canary, itemName, type Job, secretName } from './protocol.ts';
+import { itemName, type Job, secretName } from './protocol.ts';
 
 export function policyOf(job: Job): Policy {
   const { scenario, directory, principal } = job;
@@ -19,10 +19,10 @@ export function policyOf(job: Job): Policy {
         url: job.issuerUrl,
         principal,
         crashClass: scenario.crashClass,
+        // Longer than a lease: a takeover alone must not use it up.
         // One beside the present key: a mint that was forgotten leaves no room for another.
         liveMax: 2,
-        settleSeconds: 2,
-        valuePrefix: canary,
+        settleSeconds: 120,
         // An issuer that shows nothing afterwards cannot show this either.
         without: isBlind ? ['resolve'] : [],
       },

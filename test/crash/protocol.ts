@@ -39,7 +39,10 @@ export interface Scenario {
   /** null: an ordinary rotation. */
   readonly now: EmergencyMode | null;
   readonly adoptionThen: 'wait' | 'revoke' | 'rollback';
-  readonly ends: readonly End[];
+  /** The secret does not exist yet. */
+  readonly first: boolean;
+  /** The first is how it ends where nothing is killed. */
+  readonly ends: readonly [End, ...End[]];
 }
 
 export interface Job {
@@ -81,7 +84,7 @@ export type LogLine =
   | { readonly kind: 'lease'; readonly pid: number; readonly fence: number }
   | { readonly kind: 'note'; readonly text: string };
 
-/** Every value that the test world issues begins so, whoever chose it: the state directory is searched for it. */
+/** Every value that the issuer makes begins so: the state directory is searched for it. */
 export const canary = 'canary-7Qm2-';
 export const secretName = 'reports-db';
 export const itemName = 'mcp/reports-db';

@@ -68,7 +68,8 @@ export async function openRig(
     random,
     log: {
       info: () => {},
-      warn: (fields, message) => log({ kind: 'note', text: `${message} ${JSON.stringify(fields)}` }),
+      warn: (fields, message) =>
+        log({ kind: 'note', text: `${message} ${JSON.stringify(fields)}` }),
       error: (fields, message) =>
         log({ kind: 'note', text: `${message} ${JSON.stringify(fields)}` }),
     },
@@ -104,6 +105,7 @@ export async function openRig(
     scheduleClock: { now: () => clock.now(), setBackMs: () => 0 },
     parallel: { total: 4, perIssuer: 4 },
     auditChain,
+    mayBegin: () => true,
     at: mark,
   };
 
@@ -158,10 +160,7 @@ function observed(journal: Journal, log: (line: LogLine) => void): Journal {
 }
 
 /** A call that failed is a point too: its answer was lost, it may still land. */
-function marked(
-  session: ProviderSession,
-  mark: (point: string) => Promise<void>,
-): ProviderSession {
+function marked(session: ProviderSession, mark: (point: string) => Promise<void>): ProviderSession {
   const failing =
     <A extends unknown[], T>(name: string, call: (...args: A) => Promise<T>) =>
     async (...args: A): Promise<T> => {

@@ -48,7 +48,7 @@ async function run(job: Job): Promise<Reply> {
     try {
       if (job.kind !== 'check') await work(rig, job);
       const last = points.at(-1) ?? 'nothing to do';
-      for (const found of await checkEnd(rig, job, await generationBefore(rig))) {
+      for (const found of await checkEnd(rig, job)) {
         rig.log({ kind: 'violation', violation: { ...found, point: `end (${last})` } });
       }
       return { outcome: 'finished', points, error: null };
@@ -115,11 +115,4 @@ async function hasBegun({ journal, policy }: Rig): Promise<boolean> {
   const [newest] = await journal.history(secretName, 1);
   if (newest === undefined) return false;
   return (newest.data as unknown as RotationData).members[0]?.policy.directory === policy.directory;
-}
-
-/** What the backend served when the newest rotation began. */
-async function generationBefore({ journal }: Rig): Promise<number> {
-  const [newest] = await journal.history(secretName, 1);
-  const member = (newest?.data as unknown as RotationData | undefined)?.members[0];
-  return member?.previous?.generation ?? 0;
 }

@@ -29,7 +29,7 @@ export function run(call: Call): Promise<Exit> {
       : call.args.length === 0
         ? null
         : only(call.args, 'audit');
-  return withService(call, 'look', async ({ service, note }) => {
+  return withService(call, 'look', async ({ service, note }): Promise<Exit> => {
     const from = options['from'] === undefined ? null : whole(options['from'], '--from');
     const lines = await newest(service, secret, from, most);
     if (options.json === true && options['follow'] !== true) {
@@ -53,7 +53,7 @@ export function run(call: Call): Promise<Exit> {
 
 function verify(call: Call): Promise<Exit> {
   const { io, options } = call;
-  return withService(call, 'look', async ({ service, note }) => {
+  return withService(call, 'look', async ({ service, note }): Promise<Exit> => {
     const answer = await service.auditVerify();
     if (!answer.ok) {
       throw new RotatedError('audit-broken', `The audit trail was changed: ${answer.problem}`, {

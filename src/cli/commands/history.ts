@@ -22,7 +22,7 @@ export function run(call: Call): Promise<Exit> {
   }
   const id = typeof options['rotation'] === 'string' ? options['rotation'] : null;
   const secret = call.args.length === 0 ? null : only(call.args, 'history');
-  return withService(call, 'look', async ({ service, note }) => {
+  return withService(call, 'look', async ({ service, note }): Promise<Exit> => {
     if (id !== null) {
       const rotation = await service.rotation(id);
       if (rotation === null) {

@@ -44,7 +44,7 @@ export function run(call: Call): Promise<Exit> {
       next: 'Say --yes to do it, or --dry-run to see what it would do.',
     });
   }
-  return withService(call, dryRun ? 'look' : 'act', async ({ service, note }) => {
+  return withService(call, dryRun ? 'look' : 'act', async ({ service, note }): Promise<Exit> => {
     const plans = await service.plan(selector, mode ?? 'continuity');
     if (plans.length === 0) {
       throw new RotatedError('policy-unknown', 'No secret is selected.', {

@@ -19,7 +19,7 @@ export function run(call: Call): Promise<Exit> {
   const { io, options } = call;
   const asked = options['mode'] as EmergencyMode | undefined;
   const mode = asked ?? (options['now'] === true ? 'continuity' : null);
-  return withService(call, 'look', async ({ service, note }) => {
+  return withService(call, 'look', async ({ service, note }): Promise<Exit> => {
     const plans = await service.plan(selectorOrAll(call), mode);
     if (options.json === true) io.out(`${JSON.stringify({ ok: true, mode, plans, note })}\n`);
     else io.out(plans.map(planText).join('\n') || 'No secret has a policy.\n');

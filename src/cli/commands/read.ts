@@ -27,7 +27,7 @@ export function run(call: Call): Promise<Exit> {
     });
   }
   const stage = options['stage'] as 'current' | 'pending' | 'previous';
-  return withService(call, 'act', async ({ service, note }) => {
+  return withService(call, 'act', async ({ service, note }): Promise<Exit> => {
     const { generation, fields } = await service.read(secret, stage, askOf(call));
     const field = typeof options['field'] === 'string' ? options['field'] : null;
     if (note !== null) io.err(`${note}\n`);

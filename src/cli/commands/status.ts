@@ -18,7 +18,7 @@ export function run(call: Call): Promise<Exit> {
   const { io, options } = call;
   const selector = selectorOrAll(call);
   const detailed = call.args.length === 1 && options['watch'] !== true;
-  return withService(call, 'look', async ({ service, note }) => {
+  return withService(call, 'look', async ({ service, note }): Promise<Exit> => {
     const show = (status: ServiceStatus): string => {
       if (options.json === true) return `${JSON.stringify({ ok: true, ...status, note })}\n`;
       const [only] = status.secrets;

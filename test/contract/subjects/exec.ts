@@ -70,7 +70,7 @@ export async function execSubject(crashClass: CrashClass, version: string): Prom
       const prefix = crashClass === 'token' ? 'token-' : '';
       const variant = (fault: string, token = fullToken, at = state): Variant => ({
         options: {
-          command: ['python3', issuer, at, fault],
+          command: ['python3', '-IS', issuer, at, fault],
           crashClass,
           capabilities: {
             list: !isBlind,

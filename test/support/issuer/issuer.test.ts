@@ -156,9 +156,9 @@ test('the key limit counts live keys and frees a place at a revoke', async () =>
   expect(await liveCount('limit')).toBe(1);
 });
 
-test('a revoke that lies leaves the key alive for the uses it was told', async () => {
+test('a revoke that lies leaves the key alive for the calls it was told', async () => {
   const session = await world('liar', {
-    faults: [{ operation: 'revoke', nth: 1, kind: 'lie', uses: 1 }],
+    faults: [{ operation: 'revoke', nth: 1, kind: 'lie', calls: 1 }],
   });
   const minted = await mint(session);
   await session.revoke(minted.ref, never);

@@ -141,7 +141,7 @@ export function createIssuer(store: IssuerStore, now: () => number): Issuer {
       case 'resolve': {
         if (!settings.resolve) return refuse(405, 'no-resolve');
         const found = store.keyByValue(principal, call.value ?? '');
-        return ok({ ref: found !== null && isLive(found) ? found.ref : null });
+        return ok({ ref: found !== null && isLive(principal, found) ? found.ref : null });
       }
       case 'disable':
       case 'enable':
@@ -149,7 +149,7 @@ export function createIssuer(store: IssuerStore, now: () => number): Issuer {
           ? able(principal, ref, call.operation === 'enable')
           : refuse(405, 'no-disable');
       case 'revoke':
-        return revoke(principal, ref, fault?.kind === 'lie' ? fault.uses : 0);
+        return revoke(principal, ref, fault?.kind === 'lie' ? fault.calls : null);
       case 'use':
       case 'verify':
         return use(principal, call.value ?? '', call.operation);
@@ -177,7 +177,7 @@ export function createIssuer(store: IssuerStore, now: () => number): Issuer {
         return repeated(principal, before);
       }
     }
-    const living = store.keys(principal).filter(isLive).length;
+    const living = store.keys(principal).filter((row) => isLive(principal, row)).length;
     if (settings.liveMax !== null && living >= settings.liveMax) {
       log(principal, 'limit', null, { living });
       return refuse(409, 'limit-reached');
@@ -200,7 +200,7 @@ export function createIssuer(store: IssuerStore, now: () => number): Issuer {
       lastUsedAt: null,
       enabled: true,
       revokedAt: null,
-      dyingUses: 0,
+      dyingUntilCalls: 0,
       hiddenUses: settings.lag.uses,
       hiddenLists: settings.lag.lists,
       hiddenUntil: at + settings.lag.ms,
@@ -211,7 +211,7 @@ export function createIssuer(store: IssuerStore, now: () => number): Issuer {
   }
 
   function repeated(principal: string, row: KeyRow): Answer {
-    if (!isLive(row)) return refuse(409, 'already-revoked');
+    if (!isLive(principal, row)) return refuse(409, 'already-revoked');
     log(principal, 'mint-repeated', row.ref, {});
     return ok(publicView(row, row.value ?? undefined));
   }
@@ -224,7 +224,7 @@ export function createIssuer(store: IssuerStore, now: () => number): Issuer {
   function list(principal: string, settings: PrincipalSettings): Answer {
     const shown: unknown[] = [];
     for (const row of store.keys(principal)) {
-      if (!isLive(row)) continue;
+      if (!isLive(principal, row)) continue;
       if (row.hiddenLists > 0) {
         store.save(principal, { ...row, hiddenLists: row.hiddenLists - 1 });
         continue;
@@ -240,28 +240,34 @@ export function createIssuer(store: IssuerStore, now: () => number): Issuer {
 
   function able(principal: string, ref: string, enabled: boolean): Answer {
     const row = store.key(principal, ref);
-    if (row === null || !isLive(row)) return refuse(404, 'no-such-key');
+    if (row === null || !isLive(principal, row)) return refuse(404, 'no-such-key');
     store.save(principal, { ...row, enabled });
     log(principal, enabled ? 'enable' : 'disable', ref, { hash: row.hash });
     return ok({});
   }
 
-  function revoke(principal: string, ref: string, dyingUses: number): Answer {
+  function revoke(principal: string, ref: string, lieCalls: number | null): Answer {
     const row = store.key(principal, ref);
     if (row === null || row.revokedAt !== null) {
       // A revoke repeated after a lie is honest.
-      if (row !== null && row.dyingUses > 0) store.save(principal, { ...row, dyingUses: 0 });
+      if (row !== null) store.save(principal, { ...row, dyingUntilCalls: 0 });
       log(principal, 'revoke-again', ref, {});
       return refuse(404, 'no-such-key');
     }
-    store.save(principal, { ...row, revokedAt: now(), dyingUses });
-    log(principal, 'revoke', ref, { hash: row.hash, dyingUses });
+    const dead = { ...row, revokedAt: now() };
+    const undead = {
+      ...dead,
+      enabled: true,
+      dyingUntilCalls: store.calls(principal) + 1 + (lieCalls ?? 0),
+    };
+    store.save(principal, lieCalls === null ? dead : undead);
+    log(principal, 'revoke', ref, { hash: row.hash, lie: lieCalls !== null });
     return ok({});
   }
 
   function use(principal: string, value: string, kind: 'use' | 'verify'): Answer {
     const row = store.keyByValue(principal, value);
-    if (row === null || !isAccepted(row)) {
+    if (row === null || !isAccepted(principal, row)) {
       if (row !== null && row.hiddenUses > 0) {
         store.save(principal, { ...row, hiddenUses: row.hiddenUses - 1 });
       }
@@ -271,19 +277,20 @@ export function createIssuer(store: IssuerStore, now: () => number): Issuer {
     store.save(principal, {
       ...row,
       lastUsedAt: now(),
-      dyingUses: Math.max(0, row.dyingUses - 1),
     });
     log(principal, kind, row.ref, { hash: row.hash });
     return ok(publicView(row, undefined));
   }
 
-  function isLive(row: KeyRow): boolean {
+  function isLive(principal: string, row: KeyRow): boolean {
     const expired = row.expiresAt !== null && row.expiresAt <= now();
-    return !expired && (row.revokedAt === null || row.dyingUses > 0);
+    return !expired && (row.revokedAt === null || row.dyingUntilCalls > store.calls(principal));
   }
 
-  function isAccepted(row: KeyRow): boolean {
-    return isLive(row) && row.enabled && row.hiddenUses === 0 && row.hiddenUntil <= now();
+  function isAccepted(principal: string, row: KeyRow): boolean {
+    return (
+      isLive(principal, row) && row.enabled && row.hiddenUses === 0 && row.hiddenUntil <= now()
+    );
   }
 
   function landOne(late: LateMint, settings: PrincipalSettings): void {
@@ -302,20 +309,20 @@ export function createIssuer(store: IssuerStore, now: () => number): Issuer {
     store.log({ at: now(), principal, kind, ref, detail });
   }
 
-  function truthOf(row: KeyRow): KeyTruth {
+  function truthOf(principal: string, row: KeyRow): KeyTruth {
     const { ref, name, hash, enabled, scopes, owner } = row;
     const { createdAt, expiresAt, lastUsedAt, revokedAt } = row;
-    const [live, accepted] = [isLive(row), isAccepted(row)];
+    const [live, accepted] = [isLive(principal, row), isAccepted(principal, row)];
     const known = { ref, name, hash, live, accepted, enabled, scopes, owner };
     return { ...known, createdAt, expiresAt, lastUsedAt, revokedAt };
   }
 
   return {
     handle,
-    keys: (principal) => store.keys(principal).map(truthOf),
+    keys: (principal) => store.keys(principal).map((row) => truthOf(principal, row)),
     probe: (principal, value) => {
       const row = store.keyByValue(principal, value);
-      return row === null ? null : truthOf(row);
+      return row === null ? null : truthOf(principal, row);
     },
     land: (principal) =>
       store.transact(() => {

@@ -26,11 +26,12 @@ const schema = z.strictObject({
   without: z.array(z.enum(['disable', 'lastUsed', 'resolve', 'tag', 'list'])).default([]),
   revokeScope: z.enum(['key', 'family']).default('key'),
   proof: z.enum(['safe', 'harmful', 'none']).default('safe'),
-  /** Begins the values of class `chosen`, which are made here. */
-  valuePrefix: z.string().default('chosen-'),
   /** Presents the policy's admin credential, its field `key`, at administrative calls. */
   authenticate: z.boolean().default(false),
 });
+
+/** Begins the values of class `chosen`, which are made here, so that a scan for leaks finds them. */
+export const chosenPrefix = 'chosen-9dK1-';
 
 export type TestIssuerOptions = z.infer<typeof schema>;
 
@@ -152,7 +153,7 @@ function openSession(
     session.prepare = async (request) => ({
       ref: `chosen-${request.rotation}-${request.generation}`,
       fields: {
-        value: new Secret(options.valuePrefix + context.random.bytes(24).toString('base64url')),
+        value: new Secret(chosenPrefix + context.random.bytes(24).toString('base64url')),
       },
     });
   }

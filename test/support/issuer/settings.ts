@@ -28,8 +28,8 @@ export type Misbehaviour =
   | { readonly kind: 'hang'; readonly committed?: boolean }
   /** Does it twice, as a retrying load balancer would, and answers with the second. */
   | { readonly kind: 'duplicate' }
-  /** Says ok; the credential lives on for so many uses. */
-  | { readonly kind: 'lie'; readonly uses: number }
+  /** Says ok; the credential is accepted until so many further calls of this principal were answered. */
+  | { readonly kind: 'lie'; readonly calls: number }
   /** Mints with other rights than asked for. */
   | { readonly kind: 'rights'; readonly scopes: readonly string[] }
   /** Mints with a shorter life than asked for. */

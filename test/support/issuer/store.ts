@@ -18,8 +18,8 @@ export interface KeyRow {
   readonly lastUsedAt: number | null;
   readonly enabled: boolean;
   readonly revokedAt: number | null;
-  /** A revoke that lied: accepted for so many uses more. */
-  readonly dyingUses: number;
+  /** A revoke that lied: alive until the principal has had so many calls. */
+  readonly dyingUntilCalls: number;
   readonly hiddenUses: number;
   readonly hiddenLists: number;
   readonly hiddenUntil: number;
@@ -57,6 +57,8 @@ export interface IssuerStore extends Disposable {
   settings(principal: string): PrincipalSettings;
   configure(principal: string, change: Partial<PrincipalSettings>): void;
   clone(from: string, to: string): void;
+  /** Calls answered so far. */
+  calls(principal: string): number;
   /** Counts one answered call; returns how many there were before. */
   countCall(principal: string): number;
   countOperation(principal: string, operation: Operation): number;
@@ -142,6 +144,7 @@ export function openIssuerStore(file: string, defaults: Partial<PrincipalSetting
         'INSERT INTO key SELECT ?, ref, hash, token, row FROM key WHERE principal = ?',
       ).run(to, from);
     },
+    calls: (principal) => Number(sql.principal.get(principal)?.['calls'] ?? 0),
     countCall: (principal) => Number(sql.called.get(principal)?.['calls']) - 1,
     countOperation: (principal, operation) =>
       Number(sql.counted.get(principal, operation)?.['count']),

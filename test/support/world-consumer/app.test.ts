@@ -41,7 +41,7 @@ function fileWith(name: string, generation: number, value: string): Promise<void
 
 function settingsOf(name: string, more: Partial<AppSettings> = {}): AppSettings {
   const base = { file: join(directory, name), key, issuer: issuer.url, principal: 'app' };
-  return { ...base, instances: ['one', 'two'], lagReports: 0, states: {}, ...more };
+  return { ...base, instances: ['one', 'two'], lagReports: 0, refuses: [], states: {}, ...more };
 }
 
 function consumerOf(name: string, hmac = key) {

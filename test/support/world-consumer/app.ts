@@ -16,6 +16,8 @@ export interface AppSettings {
   readonly instances: readonly string[];
   /** Reports that an instance goes on serving the old generation for, after a new one is there. */
   readonly lagReports: number;
+  /** Generations that no instance ever takes. */
+  readonly refuses: readonly number[];
   /** What an instance says it is, where not `serving`; one `gone` serves nothing. */
   readonly states: Readonly<Record<string, InstanceState>>;
 }
@@ -57,7 +59,7 @@ export async function createApp(settings: AppSettings): Promise<App> {
   /** `asked`: a report is due, which counts against the lag. */
   async function load(asked: boolean): Promise<void> {
     const newest = await readRendered(settings.file);
-    if (newest === null) return;
+    if (newest === null || settings.refuses.includes(newest.generation)) return;
     for (const instance of instances.values()) {
       if (instance.loaded?.generation === newest.generation) continue;
       instance.lagLeft ??= instance.loaded === null ? 0 : settings.lagReports;

@@ -29,6 +29,7 @@ export interface WorldOptions {
   /** Wraps the ports of every machine that is started: sabotage for mutants. */
   readonly alter?: (ports: Ports) => Ports;
   readonly nextDue?: (policy: Policy, context: DueContext) => number | null;
+  readonly mayBegin?: (policy: Policy, now: number) => boolean;
 }
 
 export const everyone: Ask = {
@@ -59,6 +60,8 @@ export class World {
   readonly #state: MemoryState = memoryState();
   readonly #options: WorldOptions;
   readonly #random;
+  /** Every policy there ever was: what a removed one left can still be looked at. */
+  readonly #known = new Map<string, Policy>();
   #fence = 0;
   #owner = 0;
   #stop = new AbortController();
@@ -91,7 +94,8 @@ export class World {
   async served(
     name: string,
   ): Promise<{ value: string; generation: number; key: KeyTruth | null } | null> {
-    const policy = this.policies.get(name) as Policy;
+    const policy = this.policies.get(name) ?? this.#known.get(name);
+    if (policy === undefined) return null;
     const options = policy.provider.options as unknown as TestIssuerOptions;
     try {
       const item = await this.backend.read(
@@ -122,7 +126,10 @@ export class World {
 
   /** A new process takes the state over: everything in memory is gone, everything durable is there. */
   async start(...policies: Policy[]): Promise<void> {
-    for (const policy of policies) this.policies.set(policy.name, policy);
+    for (const policy of policies) {
+      this.policies.set(policy.name, policy);
+      this.#known.set(policy.name, policy);
+    }
     this.#stop = new AbortController();
     this.#owner += 1;
     const key = localKey(Buffer.alloc(32, 7), this.#random);
@@ -174,6 +181,7 @@ export class World {
       consumers: (policy) => this.consumersOf.get(policy.name) ?? [],
       notify: (_, notice) => this.notices.push(notice),
       nextDue: this.#options.nextDue ?? everyDue,
+      mayBegin: this.#options.mayBegin ?? (() => true),
       nextRuns: () => [],
       scheduleClock: { now: scheduleNow, setBackMs: () => scheduleNow() - this.clock.now() },
       parallel: { total: 64, perIssuer: 64 },

@@ -1,5 +1,5 @@
 /** The next instant of a cron expression in a zone: what a jump of the clock does to times of day and to intervals. */
-import { type CronTable, countsElapsedTime } from '../policy/cron.ts';
+import { type CronTable, countsElapsedTime } from './cron-table.ts';
 import type { Zone } from './wall-clock.ts';
 
 /** No clock was ever set back by more than a day. */

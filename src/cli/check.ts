@@ -1,0 +1,112 @@
+/** `rotated --check` and `rotate doctor`: what an examination found, shown so that each line can be acted upon. */
+import { asRotatedError } from '../errors.ts';
+import type { Finding } from '../finding.ts';
+import { memoryState } from '../journal/sqlite.ts';
+import type { PolicyProblem } from '../policy/policy.ts';
+import { renderProblem } from '../policy/render.ts';
+import { type Deployment, hasState, openDeployment } from '../wiring/deployment.ts';
+import { type Examination, examine } from '../wiring/examine.ts';
+import { keySourceOf, type Places } from '../wiring/places.ts';
+import type { Call } from './command.ts';
+import { placesOf } from './connect.ts';
+import type { Exit } from './exit.ts';
+import { plural } from './print.ts';
+
+export interface CheckOptions {
+  readonly reach: boolean;
+}
+
+/** Exits with `refused` where anything is red. Changes nothing, makes nothing, needs no daemon. */
+export async function check(call: Call, { reach }: CheckOptions): Promise<Exit> {
+  const places = placesOf(call);
+  const examination = await examined(call, places, reach, null);
+  return printExamination(call, examination, places);
+}
+
+export async function examined(
+  call: Call,
+  places: Places,
+  reach: boolean,
+  only: ReadonlySet<string> | null,
+): Promise<Examination> {
+  const { io } = call;
+  let deployment: Deployment;
+  try {
+    deployment = await openToLook(call, places);
+  } catch (thrown) {
+    const error = asRotatedError(thrown, 'none');
+    const finding: Finding = {
+      name: error.code,
+      level: 'red',
+      message: error.message,
+      ...(error.next === '' ? {} : { mend: error.next }),
+    };
+    return { findings: [finding], problems: [], policies: 0 };
+  }
+  await using opened = deployment;
+  return await examine(opened, { reach, only, signal: io.signal });
+}
+
+/** Beside an owner, or before there is any state: then with a key that lives for this look alone. */
+async function openToLook(call: Call, places: Places): Promise<Deployment> {
+  const { io } = call;
+  const around = { env: io.env, directory: io.directory };
+  const first = !hasState(places.state);
+  const key = keySourceOf(places.key, around, io.random, false);
+  const log = { info: () => {}, warn: () => {}, error: () => {} };
+  if (!first) {
+    return openDeployment({
+      state: places.state,
+      policies: places.policies,
+      key,
+      log,
+      clock: io.clock,
+      random: io.random,
+      readOnly: true,
+    });
+  }
+  const { passingKey } = await import('../wiring/passing-key.ts');
+  return openDeployment({
+    state: memoryState(),
+    policies: places.policies,
+    key: await passingKey(key, io.random),
+    log,
+    clock: io.clock,
+    random: io.random,
+  });
+}
+
+export function printExamination(
+  { io, options }: Call,
+  { findings, problems, policies }: Examination,
+  places: Places,
+): Exit {
+  const red = problems.length + findings.filter(({ level }) => level === 'red').length;
+  if (options.json === true) {
+    io.out(
+      `${JSON.stringify({ ok: red === 0, state: places.state, policyFolder: places.policies, policies, problems, findings })}\n`,
+    );
+    return red === 0 ? 'ok' : 'refused';
+  }
+  for (const problem of problems) io.out(`${problemText(problem, io.outIsTerminal, io.columns)}\n`);
+  for (const finding of findings) io.out(findingText(finding));
+  io.out(
+    red === 0
+      ? `${plural(policies, 'policy', 'policies')} in ${places.policies}: nothing wrong.\n`
+      : `${plural(red, 'thing')} to mend.\n`,
+  );
+  return red === 0 ? 'ok' : 'refused';
+}
+
+function problemText(problem: PolicyProblem, color: boolean, width: number): string {
+  return renderProblem(problem, { color, width });
+}
+
+export function findingText({ name, level, message, place, why, mend }: Finding): string {
+  const mark = { red: '✗', amber: '!', green: '✓' }[level];
+  return [
+    `${mark} ${place === undefined ? '' : `${place}: `}${message} (${name})\n`,
+    why === undefined ? '' : `  Why: ${why}\n`,
+    mend === undefined ? '' : `  Next: ${mend}\n`,
+  ].join('');
+}

@@ -1,0 +1,88 @@
+/** `npm run -s crash`: kill −9 and SIGSTOP at every point of a rotation, and what the invariants say afterwards. */
+import { runCheck } from '../support/check.ts';
+import { type ClassResult, type MutantResult, runClass, runMutants, withWorld } from './harness.ts';
+import type { Violation } from './protocol.ts';
+import { crashClasses } from './scenarios.ts';
+
+/** Of each class; `--full` runs all of them. */
+const pairsInCi = 40;
+
+interface CrashResult {
+  readonly backend: string;
+  readonly classes: readonly ClassResult[];
+  readonly violations: readonly Violation[];
+  readonly mutants?: readonly MutantResult[];
+}
+
+await runCheck<CrashResult>({
+  name: 'crash',
+  run: async ({ args, seed, progress }) => {
+    const asked = parse(args);
+    return withWorld(async (world) => {
+      if (asked.mutants) {
+        const mutants = await runMutants(world, progress);
+        const ok = mutants.every((one) => one.caught);
+        return { ok, backend: asked.backend, classes: [], violations: [], mutants };
+      }
+      const random = seededRandom(seed);
+      const classes: ClassResult[] = [];
+      const violations: Violation[] = [];
+      for (const crashClass of crashClasses.filter((one) => asked.only.includes(one))) {
+        const options = { full: asked.full, pairsMost: pairsInCi, random };
+        const done = await runClass(world, crashClass, options, progress);
+        classes.push(done.result);
+        violations.push(...done.violations);
+        for (const { point, invariant, detail } of done.violations) {
+          progress(`VIOLATION ${invariant} at ${point}: ${detail}`);
+        }
+      }
+      return { ok: violations.length === 0, backend: asked.backend, classes, violations };
+    });
+  },
+  text: ({ classes, violations, mutants = [] }) =>
+    [
+      ...classes.map(
+        (one) =>
+          `${one.name}: ${one.singles} single kills, ${one.pairsRun} of ${one.pairsTotal} pairs, ${one.stops} stops, ${one.processes} processes`,
+      ),
+      ...mutants.map((one) => `${one.name}: ${one.byInvariant ?? 'NOT CAUGHT'}`),
+      ...violations.map((one) => `VIOLATION ${one.invariant} at ${one.point}: ${one.detail}`),
+    ].join('\n'),
+});
+
+interface Asked {
+  readonly full: boolean;
+  readonly mutants: boolean;
+  readonly backend: string;
+  readonly only: readonly string[];
+}
+
+function parse(args: readonly string[]): Asked {
+  const rest = [...args];
+  const flag = (name: string) => {
+    const at = rest.indexOf(name);
+    if (at >= 0) rest.splice(at, 1);
+    return at >= 0;
+  };
+  const option = (name: string) => {
+    const at = rest.indexOf(name);
+    return at >= 0 ? (rest.splice(at, 2)[1] ?? '') : null;
+  };
+  const [full, mutants] = [flag('--full'), flag('--mutants')];
+  const backend = option('--backend') ?? 'local';
+  const only = option('--class')?.split(',') ?? crashClasses;
+  if (rest.length > 0) throw new Error(`unknown argument ${rest.join(' ')}`);
+  if (backend !== 'local') throw new Error(`no backend ${backend} here: only local`);
+  return { full, mutants, backend, only };
+}
+
+/** mulberry32: small, seeded, good enough to choose a sample. */
+function seededRandom(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
