@@ -7,7 +7,6 @@ import type { Ask, RotationView, Selector, Service, Started } from '../src/rotat
 import { Secret } from '../src/secret/secret.ts';
 import { type Actor, start } from './cast.ts';
 import type { IssuerReady } from './messages.ts';
-import { database } from './messages.ts';
 import { adminSecret, keySecret, secret, type Stage } from './stage.ts';
 
 export interface Daemon {
@@ -79,9 +78,6 @@ export async function setUp(
   signal: AbortSignal,
 ): Promise<void> {
   const admin = {
-    host: new Secret('127.0.0.1'),
-    port: new Secret(String(issuer.port)),
-    database: new Secret(database),
     username: new Secret(issuer.adminUser),
     password: new Secret(issuer.adminPassword),
   };

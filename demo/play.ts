@@ -107,7 +107,7 @@ export async function play(options: PlayOptions): Promise<Played> {
   const url = `http://127.0.0.1:${port}/mcp`;
   onScene({ kind: 'server', url });
 
-  const policy = await stage.writePolicy(`http://127.0.0.1:${port}/generation`);
+  const policy = await stage.writePolicy(postgres.port, `http://127.0.0.1:${port}/generation`);
   const daemon = await startDaemon(stage, signal);
   scene.defer(() => daemon.stop());
   onScene({ kind: 'daemon', policy, state: stage.state });

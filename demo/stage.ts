@@ -2,7 +2,7 @@
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { groupRole, loginRoles } from './messages.ts';
+import { database, groupRole, loginRoles } from './messages.ts';
 
 export interface Stage {
   readonly folder: string;
@@ -14,8 +14,8 @@ export interface Stage {
   readonly pidFile: string;
   /** Open to PostgreSQL's own account, unlike the rest. */
   readonly database: string;
-  /** Sought only once the MCP server has a port. */
-  writePolicy(reportUrl: string): Promise<string>;
+  /** Once database and MCP server have their ports. Returns the file's path. */
+  writePolicy(databasePort: number, reportUrl: string): Promise<string>;
   remove(): Promise<void>;
 }
 
@@ -37,9 +37,9 @@ export async function setStage(): Promise<Stage> {
     loginFile: at('private', 'server', 'login.json'),
     pidFile: at('private', 'server', 'server.pid'),
     database: at('postgres'),
-    writePolicy: async (reportUrl) => {
+    writePolicy: async (databasePort, reportUrl) => {
       const file = path.join(stage.schedules, 'demo.yaml');
-      await writeFile(file, policy(stage, reportUrl), { mode: 0o600 });
+      await writeFile(file, policy(stage, databasePort, reportUrl), { mode: 0o600 });
       return file;
     },
     remove: () => rm(folder, { recursive: true, force: true }),
@@ -59,7 +59,7 @@ export async function setStage(): Promise<Stage> {
 }
 
 /** What a deployment would write, but for the seconds. The two operator secrets are handed in by the demo, as a person would. */
-function policy(stage: Stage, reportUrl: string): string {
+function policy(stage: Stage, databasePort: number, reportUrl: string): string {
   return `# The demo's policy: who issues the login, where it is kept, when it changes, who uses it.
 secrets:
   ${secret}:
@@ -68,6 +68,9 @@ secrets:
       admin: local://demo/${adminSecret}
       roles: [${loginRoles.join(', ')}]
       grant: ${groupRole}
+      host: 127.0.0.1
+      port: ${databasePort}
+      database: ${database}
     backend: { ref: local://demo/${secret}, fields: { PGUSER: username, PGPASSWORD: password } }
     schedule: { cron: "*/${everySeconds} * * * * *" }
     grace: ${graceSeconds}s
@@ -83,7 +86,7 @@ secrets:
     provider:
       use: operator
       instructions: Hand in the login with which rotated makes the logins of the reports.
-      fields: [host, port, database, username, password]
+      fields: [username, password]
     backend: local://demo/${adminSecret}
     schedule: manual
 

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -142,6 +144,29 @@ test('a command that cannot be started says why, with effect none', async () => 
   await writeFile(join(directory, 'plain'), 'text');
   const plain = await failure(run('', { command: [join(directory, 'plain')] }));
   expect(plain).toMatchObject({ code: 'denied', effect: 'none' });
+});
+
+test('what a child prints never reaches our own output', async () => {
+  // From outside: a process of ours runs a noisy child, and its own output is what is looked at.
+  const source = `
+    import { runChild } from ${JSON.stringify(new URL('./child.ts', import.meta.url).href)};
+    const noisy = "console.log('${canary}'); console.error('${canary}')";
+    for (const outputBytesMax of [0, 1000]) {
+      await runChild({
+        command: [process.execPath, '-e', noisy], cwd: '/', timeoutMs: 20000,
+        signal: AbortSignal.timeout(30000), outputBytesMax,
+      });
+    }
+    console.log('done');`;
+  const outer = spawn(process.execPath, ['--input-type=module', '-e', source]);
+  let printed = '';
+  for (const stream of [outer.stdout, outer.stderr]) {
+    stream.on('data', (chunk: Buffer) => {
+      printed += chunk.toString();
+    });
+  }
+  await once(outer, 'close');
+  expect(printed.replaceAll(/^.*ExperimentalWarning.*\n|^\(Use `node.*\n/gm, '')).toBe('done\n');
 });
 
 test('a value that no environment can hold is not quoted in the error', async () => {

@@ -194,9 +194,10 @@ describe('secrets', () => {
 
 describe('files', () => {
   test('open with one sentence that says what they know', () => {
-    const wrong = [...production, ...filesUnder('test').filter((file) => file.endsWith('.ts'))].filter(
-      (file) => !/^(#!.*\n)?\/\*\*/.test(read(file)),
-    );
+    const wrong = [
+      ...production,
+      ...filesUnder('test').filter((file) => file.endsWith('.ts')),
+    ].filter((file) => !/^(#!.*\n)?\/\*\*/.test(read(file)));
     expect(wrong).toEqual([]);
   });
 
@@ -209,9 +210,12 @@ describe('files', () => {
 
   test('name no word of the workplace', () => {
     const words = new RegExp(`/wo${'rk'}/|far${'m'}-`);
-    const wrong = [...sources, ...filesUnder('test'), ...filesUnder('docs'), ...filesUnder('bin')].filter(
-      (file) => words.test(read(file)),
-    );
+    const wrong = [
+      ...sources,
+      ...filesUnder('test'),
+      ...filesUnder('docs'),
+      ...filesUnder('bin'),
+    ].filter((file) => words.test(read(file)));
     expect(wrong).toEqual([]);
   });
 });
@@ -228,7 +232,8 @@ describe('error codes', () => {
   test('mean the same in both', () => {
     const text = read('docs/errors.md');
     const missing = Object.entries(errorCodes).filter(
-      ([code, meaning]) => !text.toLowerCase().includes(`\n### \`${code}\`\n${meaning}`.toLowerCase()),
+      ([code, meaning]) =>
+        !text.toLowerCase().includes(`\n### \`${code}\`\n${meaning}`.toLowerCase()),
     );
     expect(missing).toEqual([]);
   });
@@ -268,7 +273,10 @@ function importsOf(file: string): Import[] {
 function onlyTypes(statement: string): boolean {
   const names = /\{([^}]*)\}/.exec(statement)?.[1];
   if (names === undefined || /^(?:import|export)\s+[\w*]/.test(statement)) return false;
-  const list = names.split(',').map((name) => name.trim()).filter((name) => name !== '');
+  const list = names
+    .split(',')
+    .map((name) => name.trim())
+    .filter((name) => name !== '');
   return list.length > 0 && list.every((name) => name.startsWith('type '));
 }
 
@@ -301,7 +309,9 @@ function isTest(file: string): boolean {
 
 /** Without comments, which may name anything. */
 function code(file: string): string {
-  return read(file).replaceAll(/\/\*[\s\S]*?\*\//g, '').replaceAll(/^\s*\/\/.*$/gm, '');
+  return read(file)
+    .replaceAll(/\/\*[\s\S]*?\*\//g, '')
+    .replaceAll(/^\s*\/\/.*$/gm, '');
 }
 
 function read(file: string): string {

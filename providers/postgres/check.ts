@@ -4,7 +4,7 @@ import type { Finding } from '../../src/provider/provider.ts';
 import { type Connection, connect, type Endpoint, type Login } from './connection.ts';
 import type { PostgresOptions } from './options.ts';
 import { readSlots, type Slot } from './slots.ts';
-import { identifier, setMark } from './sql.ts';
+import { identifier, lockSlot, setMark } from './sql.ts';
 
 export async function checkAdmin(
   { endpoint, login }: { readonly endpoint: Endpoint; readonly login: Login },
@@ -111,6 +111,8 @@ async function probeSlot(
   const rollback = new Error('only a probe');
   try {
     await connection.transaction(async () => {
+      // Two that change one role at once: the server would refuse the second with an internal error.
+      await lockSlot(connection, slot.role);
       await connection.query(
         slot.exists ? `ALTER ROLE ${role} NOLOGIN PASSWORD NULL` : `CREATE ROLE ${role} NOLOGIN`,
       );

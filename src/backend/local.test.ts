@@ -10,7 +10,8 @@ import { openSqliteJournal, type SqliteJournal } from '../journal/sqlite.ts';
 import { localKey } from '../secret/key-encryption-key.ts';
 import { createSealer } from '../secret/sealer.ts';
 import type { Backend } from './backend.ts';
-import { backendContract, fields, note } from './contract.ts';
+import { backendContract } from './contract.ts';
+import { fields, note } from './contract-support.ts';
 import { createLocalBackend } from './local.ts';
 
 const clock = systemClock();

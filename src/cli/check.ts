@@ -1,15 +1,15 @@
 /** `rotated --check` and `rotate doctor`: what an examination found, shown so that each line can be acted upon. */
 import { asRotatedError } from '../errors.ts';
 import type { Finding } from '../finding.ts';
-import { memoryState } from '../journal/sqlite.ts';
 import type { PolicyProblem } from '../policy/policy.ts';
 import { renderProblem } from '../policy/render.ts';
-import { type Deployment, hasState, openDeployment } from '../wiring/deployment.ts';
+import type { Deployment } from '../wiring/deployment.ts';
 import { type Examination, examine } from '../wiring/examine.ts';
-import { keySourceOf, type Places } from '../wiring/places.ts';
+import type { Places } from '../wiring/places.ts';
 import type { Call } from './command.ts';
 import { placesOf } from './connect.ts';
 import type { Exit } from './exit.ts';
+import { openToLook } from './open.ts';
 import { plural } from './print.ts';
 
 export interface CheckOptions {
@@ -45,35 +45,6 @@ export async function examined(
   }
   await using opened = deployment;
   return await examine(opened, { reach, only, signal: io.signal });
-}
-
-/** Beside an owner, or before there is any state: then with a key that lives for this look alone. */
-async function openToLook(call: Call, places: Places): Promise<Deployment> {
-  const { io } = call;
-  const around = { env: io.env, directory: io.directory };
-  const first = !hasState(places.state);
-  const key = keySourceOf(places.key, around, io.random, false);
-  const log = { info: () => {}, warn: () => {}, error: () => {} };
-  if (!first) {
-    return openDeployment({
-      state: places.state,
-      policies: places.policies,
-      key,
-      log,
-      clock: io.clock,
-      random: io.random,
-      readOnly: true,
-    });
-  }
-  const { passingKey } = await import('../wiring/passing-key.ts');
-  return openDeployment({
-    state: memoryState(),
-    policies: places.policies,
-    key: await passingKey(key, io.random),
-    log,
-    clock: io.clock,
-    random: io.random,
-  });
 }
 
 export function printExamination(

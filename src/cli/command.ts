@@ -95,7 +95,9 @@ export function askOf({ io, options }: Call): Ask {
 export function accountName(io: Pick<Io, 'env'>): string {
   const uid = process.getuid?.();
   const name = io.env['USER'] ?? io.env['LOGNAME'] ?? (uid === 0 ? 'root' : undefined);
-  return uid === undefined ? (name ?? 'unknown') : `uid ${uid}${name === undefined ? '' : ` (${name})`}`;
+  return uid === undefined
+    ? (name ?? 'unknown')
+    : `uid ${uid}${name === undefined ? '' : ` (${name})`}`;
 }
 
 /** `rotate status --state DIR` as the person would type it, for messages. */

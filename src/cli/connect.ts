@@ -2,11 +2,10 @@
 import { reachControl, type Reached } from '../control/client.ts';
 import { controlSocketPath, socketFolderOwner } from '../control/socket-path.ts';
 import { asRotatedError, isRotatedError, RotatedError } from '../errors.ts';
-import type { Log } from '../rotation/ports.ts';
 import type { Ask, Service } from '../rotation/service.ts';
 import type { Deployment } from '../wiring/deployment.ts';
 import type { Ownership } from '../wiring/owner.ts';
-import { findPlaces, keySourceOf, type Places, recordPlaces } from '../wiring/places.ts';
+import { findPlaces, type Places, recordPlaces } from '../wiring/places.ts';
 import { askOf, type Call } from './command.ts';
 
 export interface Session {
@@ -15,8 +14,8 @@ export interface Session {
   readonly note: string | null;
 }
 
-/** `look` changes nothing and needs no ownership. */
-export type Need = 'look' | 'act';
+/** `look` changes nothing and needs no ownership; `imagine` needs no state either. */
+export type Need = 'imagine' | 'look' | 'act';
 
 export function placesOf({ io, options }: Call): Places {
   return findPlaces(options, { env: io.env, directory: io.directory });
@@ -49,9 +48,9 @@ export async function withService<T>(
     case 'silent':
     case 'absent':
       for (const warning of places.warnings) call.io.err(`${warning}\n`);
-      return need === 'look'
-        ? lookDirectly(call, places, reached.kind, work)
-        : actDirectly(call, places, reached.kind, work);
+      if (need === 'act') return actDirectly(call, places, reached.kind, work);
+      if (need === 'look') await requireState(places);
+      return lookDirectly(call, places, reached.kind, work);
     default:
       return reached satisfies never;
   }
@@ -64,6 +63,14 @@ export async function reach(state: string): Promise<Reached> {
   return reachControl(socket);
 }
 
+async function requireState({ state }: Places): Promise<void> {
+  const { hasState } = await import('../wiring/has-state.ts');
+  if (hasState(state)) return;
+  throw new RotatedError('state-missing', `There is no state in ${state}.`, {
+    next: 'Name the right one with --state; or begin: rotate init, then rotated.',
+  });
+}
+
 type Unreached = 'silent' | 'absent';
 
 async function lookDirectly<T>(
@@ -72,7 +79,8 @@ async function lookDirectly<T>(
   why: Unreached,
   work: (session: Session) => Promise<T>,
 ): Promise<T> {
-  await using deployment = await open(call, places, true);
+  const { openToLook } = await import('./open.ts');
+  await using deployment = await openToLook(call, places);
   const { policies } = await deployment.readPolicies();
   deployment.machine.showPolicies(policies);
   const lease = await deployment.journal.currentLease();
@@ -91,7 +99,8 @@ async function actDirectly<T>(
   why: Unreached,
   work: (session: Session) => Promise<T>,
 ): Promise<T> {
-  await using deployment = await open(call, places, false);
+  const { openToAct } = await import('./open.ts');
+  await using deployment = await openToAct(call, places);
   const owner = await own(call, deployment, why);
   try {
     const { machine } = deployment;
@@ -108,25 +117,11 @@ async function actDirectly<T>(
   }
 }
 
-async function open(call: Call, places: Places, readOnly: boolean): Promise<Deployment> {
-  const { openDeployment, hasState } = await import('../wiring/deployment.ts');
-  const { io } = call;
-  const around = { env: io.env, directory: io.directory };
-  // A first state may make its key; a state that has sealed anything needs the one it was sealed with.
-  const create = !readOnly && !hasState(places.state);
-  return openDeployment({
-    state: places.state,
-    policies: places.policies,
-    key: keySourceOf(places.key, around, io.random, create),
-    log: stderrLog(call),
-    clock: io.clock,
-    random: io.random,
-    readOnly,
-  });
-}
-
 async function own(call: Call, deployment: Deployment, why: Unreached): Promise<Ownership> {
-  const { takeOwnership } = await import('../wiring/owner.ts');
+  const [{ takeOwnership }, { stderrLog }] = await Promise.all([
+    import('../wiring/owner.ts'),
+    import('./open.ts'),
+  ]);
   const { io } = call;
   try {
     return await takeOwnership({
@@ -189,12 +184,4 @@ function noteOf(owner: Ownership, why: Unreached): string {
 function policyAsk(call: Call): Ask {
   const { actor } = askOf(call);
   return { actor: { ...actor, channel: 'policy' }, reason: null };
-}
-
-/** Only with --verbose: a command's output is its answer. */
-function stderrLog({ io, options }: Call): Log {
-  const print = (level: string) => (fields: Record<string, unknown>, message: string) => {
-    if (options.verbose === true) io.err(`${JSON.stringify({ level, message, ...fields })}\n`);
-  };
-  return { info: print('info'), warn: print('warn'), error: print('error') };
 }

@@ -1,5 +1,5 @@
 /** Follows rotations to where nothing more will come soon, showing each phase on stderr. */
-import type { Progress, RotationView, Service, Started } from '../rotation/service.ts';
+import type { DebtView, Progress, RotationView, Service, Started } from '../rotation/service.ts';
 import type { Call } from './command.ts';
 import { type Exit, exitOfStarted } from './exit.ts';
 import type { Io } from './io.ts';
@@ -19,16 +19,22 @@ export interface FollowOptions {
   readonly patienceMs: number;
   /** What a rotation that still waits counts as. */
   readonly waitingIs: Exit;
+  /** The end that was asked for: a roll back that rolled back did not fail. `retired` where absent. */
+  readonly wanted?: 'retired' | 'rolled-back' | 'abandoned';
 }
 
 /** Something moved or not: a person sees a sign of life at least so often. */
 const quietMaxMs = 5_000;
 
+/** A debt that is tried again later than this is shown as owed, not waited for. */
+const soonMs = 2_000;
+const debtLookMs = 50;
+
 export async function follow(
-  { io, options }: Call,
+  { io }: Call,
   service: Service,
   started: readonly Started[],
-  { patienceMs, waitingIs }: FollowOptions,
+  { patienceMs, waitingIs, wanted = 'retired' }: FollowOptions,
 ): Promise<readonly Outcome[]> {
   for (const one of started) {
     if (one.outcome !== 'started' && one.outcome !== 'done') io.err(startedText(one));
@@ -41,7 +47,7 @@ export async function follow(
       for await (const progress of service.watch(ids, patienceMs, io.signal)) {
         quiet.heard(progress);
         finals.set(progress.rotation, progress.final);
-        if (options.json !== true || io.errIsTerminal) io.err(progressText(progress));
+        io.err(progressText(progress));
       }
     } catch (error) {
       if (!io.signal.aborted) throw error;
@@ -51,12 +57,12 @@ export async function follow(
   }
   const views = new Map<string, RotationView | null>();
   for (const id of ids) views.set(id, await service.rotation(id));
-  const owed = await debtsOf(service, started);
+  const secrets = [...views.values()].flatMap((view) => view?.secrets ?? []);
+  const owed = await debtsOf(io, service, secrets, patienceMs);
   return started.map((one) => {
     const view = one.rotation === null ? null : (views.get(one.rotation) ?? null);
     const final = one.rotation === null ? null : (finals.get(one.rotation) ?? null);
-    const exit =
-      view === null ? exitOfStarted(one) : exitOfRotation(view, owed.get(one.secret), waitingIs);
+    const exit = view === null ? exitOfStarted(one) : exitOfRotation(view, owed, waitingIs, wanted);
     return { secret: one.secret, started: one, view, final, exit };
   });
 }
@@ -66,36 +72,51 @@ interface Owed {
   readonly rotations: ReadonlySet<string>;
 }
 
+/** A rotation ends and leaves its debts: those that can be paid at once are waited for, so that what is said is true. */
 async function debtsOf(
+  io: Io,
   service: Service,
-  started: readonly Started[],
+  names: readonly string[],
+  patienceMs: number,
 ): Promise<ReadonlyMap<string, Owed>> {
-  const names = started.filter((one) => one.rotation !== null).map((one) => one.secret);
   if (names.length === 0) return new Map();
-  const { secrets } = await service.status({
-    names,
-    tags: [],
-    providers: [],
-    consumers: [],
-    all: false,
-  });
-  return new Map(
-    secrets.map(({ secret, debts }) => [
-      secret,
-      {
-        person: debts.some((debt) => debt.needsPerson),
-        rotations: new Set(debts.map((debt) => debt.rotation)),
-      },
-    ]),
-  );
+  const selector = { names, tags: [], providers: [], consumers: [], all: false };
+  const untilMs = io.clock.monotonicMs() + patienceMs;
+  for (;;) {
+    const { secrets } = await service.status(selector);
+    const isSoon = secrets.some(({ debts }) => debts.some(isPaidSoon));
+    if (isSoon && io.clock.monotonicMs() < untilMs && !io.signal.aborted) {
+      await io.clock.sleep(debtLookMs, io.signal).catch(() => undefined);
+      continue;
+    }
+    return new Map(
+      secrets.map(({ secret, debts }) => [
+        secret,
+        {
+          person: debts.some((debt) => debt.needsPerson),
+          rotations: new Set(debts.map((debt) => debt.rotation)),
+        },
+      ]),
+    );
+  }
 }
 
-function exitOfRotation(view: RotationView, owed: Owed | undefined, waitingIs: Exit): Exit {
+function isPaidSoon({ needsPerson, nextInMs }: DebtView): boolean {
+  return !needsPerson && (nextInMs ?? 0) < soonMs;
+}
+
+function exitOfRotation(
+  view: RotationView,
+  owed: ReadonlyMap<string, Owed>,
+  waitingIs: Exit,
+  wanted: string,
+): Exit {
   if (view.parked !== null) return 'person';
-  if (view.phase === 'abandoned' || view.phase === 'rolled-back') return 'failed';
-  if (owed?.person === true) return 'person';
+  if (view.endedAt !== null && view.phase !== wanted) return 'failed';
+  const members = view.secrets.map((secret) => owed.get(secret));
+  if (members.some((one) => one?.person === true)) return 'person';
   if (view.endedAt === null) return waitingIs;
-  return owed?.rotations.has(view.id) === true ? 'debts' : 'ok';
+  return members.some((one) => one?.rotations.has(view.id) === true) ? 'debts' : 'ok';
 }
 
 /** The same phase is shown once: what changes is why it waits. */

@@ -112,7 +112,8 @@ function chosen(args: readonly string[], program: ProgramName): string | null {
   addCommonOptions(probe);
   const { operands } = probe.parseOptions([...args]);
   const [first, second] = operands;
-  if (first === 'help') return second !== undefined && Object.hasOwn(commands, second) ? second : null;
+  if (first === 'help')
+    return second !== undefined && Object.hasOwn(commands, second) ? second : null;
   if (first !== undefined) return Object.hasOwn(commands, first) ? first : null;
   if (program !== 'rotated') return null;
   return args.some((arg) => isVersion(arg)) ? null : 'serve';

@@ -3,23 +3,24 @@ import type { Ask, Service, Started } from '../rotation/service.ts';
 import { addReasonOption, askOf, type Call, type CommandModule, only } from './command.ts';
 import { withService } from './connect.ts';
 import { exitOfStarted, worst } from './exit.ts';
-import { follow, startedText } from './follow.ts';
+import { follow, type FollowOptions, startedText } from './follow.ts';
 import { addWaitOption, printOutcomes, waitOf } from './outcomes.ts';
 
 export function oneSecretCommand(
   name: string,
   ask: (service: Service, secret: string, ask: Ask) => Promise<Started>,
-  { follows }: { readonly follows: boolean },
+  /** Follow the rotation to this end; null: the answer is all there is. */
+  wanted: FollowOptions['wanted'] | null,
 ): CommandModule {
   return {
     configure(command) {
       addReasonOption(command);
-      if (follows) addWaitOption(command);
+      if (wanted !== null) addWaitOption(command);
     },
     run: (call: Call) =>
       withService(call, 'act', async ({ service, note }) => {
         const started = await ask(service, only(call.args, name), askOf(call));
-        if (!follows || started.rotation === null) {
+        if (wanted === null || started.rotation === null) {
           const exit = exitOfStarted(started);
           if (call.options.json === true) {
             call.io.out(`${JSON.stringify({ ok: exit === 'ok', ...started, note })}\n`);
@@ -29,6 +30,7 @@ export function oneSecretCommand(
         const outcomes = await follow(call, service, [started], {
           patienceMs: waitOf(call),
           waitingIs: 'ok',
+          ...(wanted === undefined ? {} : { wanted }),
         });
         printOutcomes(call, outcomes, note);
         return worst(outcomes.map((one) => one.exit));

@@ -10,7 +10,11 @@ import { duration } from './print.ts';
 const waitDefault = '30s';
 
 export function addWaitOption(command: Command, before = waitDefault): void {
-  command.option('--wait <duration>', 'follow it through waits up to so long; 0s: do not follow', before);
+  command.option(
+    '--wait <duration>',
+    'follow it through waits up to so long; 0s: do not follow',
+    before,
+  );
 }
 
 export function waitOf({ options }: Call): number {
@@ -61,6 +65,10 @@ function outcomeText({ secret, started, view }: Outcome): string {
   return `${lines.join('\n')}\n`;
 }
 
-function tookMs(view: { startedAt: number; endedAt: number | null; phases: readonly { at: number }[] }) {
+function tookMs(view: {
+  startedAt: number;
+  endedAt: number | null;
+  phases: readonly { at: number }[];
+}) {
   return (view.endedAt ?? view.phases.at(-1)?.at ?? view.startedAt) - view.startedAt;
 }

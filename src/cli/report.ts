@@ -155,7 +155,6 @@ export function deadLine(plans: readonly Plan[]): string {
     bounds.length === 0
       ? ''
       : `${keys(bounds.length)} will be dead as soon as the consumers use the new ones, in ${duration(Math.max(...bounds))} at the latest.`;
-  const second =
-    persons === 0 ? '' : `${keys(persons)} will live until a person has ended them.`;
+  const second = persons === 0 ? '' : `${keys(persons)} will live until a person has ended them.`;
   return [first, second].filter((part) => part !== '').join(' ');
 }

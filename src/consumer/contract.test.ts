@@ -54,7 +54,7 @@ async function workshop() {
           role: options.role ?? 'user',
           report: options.report === 'none' ? null : report,
           timeoutMs,
-        } as ConsumerSpec,
+        },
         {
           directory,
           read: { read: (...given) => backend.read(...given) },

@@ -8,7 +8,8 @@ import type { Log } from '../rotation/ports.ts';
 import type { Ask } from '../rotation/service.ts';
 import { createRedactor } from '../secret/redactor.ts';
 import { programVersion } from '../version.ts';
-import { type Deployment, hasState, openDeployment } from '../wiring/deployment.ts';
+import { hasState } from '../wiring/has-state.ts';
+import { type Deployment, openDeployment } from '../wiring/deployment.ts';
 import { leaseTtlMs, type OwnOptions, type Ownership, takeOwnership } from '../wiring/owner.ts';
 import { keySourceOf, type Places, recordPlaces } from '../wiring/places.ts';
 import { type HealthServer, serveHealth } from './health.ts';
@@ -45,7 +46,8 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const { places, clock, random, write } = options;
   const redactor = createRedactor();
   const log = await createLog({ level: options.level, pretty: options.pretty, redactor, write });
-  for (const warning of places.warnings) log.warn({ warning }, 'about the places of this deployment');
+  for (const warning of places.warnings)
+    log.warn({ warning }, 'about the places of this deployment');
   await refuseSecond(places.state);
 
   const around = { env: options.env, directory: options.directory };
@@ -66,7 +68,8 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     log,
     what: 'rotated',
     signal: options.stop,
-    onWait: ({ pid, what }) => log.warn({ pid, what }, 'waiting for the lease of a process that does not answer'),
+    onWait: ({ pid, what }) =>
+      log.warn({ pid, what }, 'waiting for the lease of a process that does not answer'),
     onRenewed: () => metrics?.heartbeat(),
   });
   if (owner === null) return;
@@ -89,7 +92,10 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
 }
 
 /** null where it was stopped while it waited. */
-async function takeOwnershipUntil(stop: AbortSignal, options: OwnOptions): Promise<Ownership | null> {
+async function takeOwnershipUntil(
+  stop: AbortSignal,
+  options: OwnOptions,
+): Promise<Ownership | null> {
   try {
     return await takeOwnership(options);
   } catch (error) {
@@ -135,7 +141,9 @@ async function serve(
     if (options.listen !== null && metrics !== null) {
       health = await serveHealth(options.listen, {
         alive: () =>
-          clock.monotonicMs() - owner.renewedAtMs() < leaseTtlMs ? null : 'the lease is not renewed',
+          clock.monotonicMs() - owner.renewedAtMs() < leaseTtlMs
+            ? null
+            : 'the lease is not renewed',
         ready: () => (ending.aborted ? 'stopping' : null),
         metrics,
       });

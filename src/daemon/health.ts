@@ -43,9 +43,13 @@ export async function serveHealth(listen: string, health: Health): Promise<Healt
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       reject(
-        new RotatedError('refused', `Nothing can listen on ${listen} (${error.code ?? 'unknown'}).`, {
-          next: 'Name a free address: --listen 127.0.0.1:PORT.',
-        }),
+        new RotatedError(
+          'refused',
+          `Nothing can listen on ${listen} (${error.code ?? 'unknown'}).`,
+          {
+            next: 'Name a free address: --listen 127.0.0.1:PORT.',
+          },
+        ),
       );
     });
     server.listen(port, host, resolve);

@@ -50,7 +50,7 @@ async function made(): Promise<void> {
 
 /** Starts the fixture and waits for its first line. */
 async function started(mode: string): Promise<ChildProcess & { lines: string[] }> {
-  const program = join(import.meta.dirname, 'committer.fixture.ts');
+  const program = join(import.meta.dirname, 'testing', 'committer.ts');
   const child = spawn(process.execPath, [program, directory, mode], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });

@@ -92,9 +92,7 @@ export function buildReference(
   const { scheme } = parsed.reference;
   if (!context.backends.has(scheme)) {
     const have = [...context.backends].sort().join(', ');
-    report(at, 'unknown-backend', `This version has no backend for ${scheme}://. It has: ${have}.`, {
-      example: 'local://mcp/reports-db',
-    });
+    report(at, 'unknown-backend', `This version has no backend for ${scheme}://. It has: ${have}.`);
   }
   return formatReference(parsed.reference);
 }

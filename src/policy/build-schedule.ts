@@ -22,7 +22,7 @@ export function buildSchedule(input: SecretInput, at: Path, tools: ScheduleTools
   if (input.schedule === undefined && input.every === undefined) {
     report(at, 'missing', 'The key schedule is missing: say when it rotates, or that it does so only when asked.', {
       at: 'key',
-      example: 'schedule: { cron: "0 3 * * 0" }, or every: 30d, or schedule: manual',
+      example: 'schedule: { cron: "0 3 * * 0" }',
     });
     return null;
   }
@@ -96,7 +96,7 @@ function buildTrigger(written: Written, place: Path, tools: ScheduleTools): Sche
   if (first === undefined && !tools.isSound(place)) return null;
   if (first === undefined) {
     report(place, 'missing', 'The schedule has neither cron nor every.', {
-      example: 'schedule: { cron: "0 3 * * 0" }, or every: 30d, or schedule: manual',
+      example: 'schedule: { cron: "0 3 * * 0" }',
     });
     return null;
   }

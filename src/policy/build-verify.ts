@@ -95,7 +95,7 @@ function buildExec(
     if (keyPatterns['environment']?.test(name) !== true) {
       tools.report([...at, 'env', name], 'bad-name', 'This is no name of an environment variable.', { at: 'key', example: 'env: { PGPASSWORD: password }' });
     }
-    checkField(field, [...at, 'env', name], fields, tools);
+    checkField(field, [...at, 'env', name], fields, (known) => `env: { ${name}: ${known} }`, tools);
   }
   return {
     kind: 'exec',
@@ -112,7 +112,7 @@ function checkPlaceholders(
   tools: BuildTools,
 ): void {
   const left = text.replaceAll(/\$\{([^{}]*)\}/g, (_, field: string) => {
-    if (keyPatterns['field']?.test(field) === true) checkField(field, at, fields, tools);
+    if (keyPatterns['field']?.test(field) === true) checkField(field, at, fields, (known) => `\${${known}}`, tools);
     else tools.report(at, 'bad-placeholder', 'Between "${" and "}" stands the name of one field.');
     return '';
   });
@@ -125,12 +125,13 @@ function checkField(
   field: string,
   at: Path,
   fields: readonly string[] | null,
+  exampleOf: (field: string) => string,
   { report }: BuildTools,
 ): void {
   if (fields === null || fields.includes(field)) return;
   const near = nearest(field, fields);
   const hint = near === null ? `It has: ${fields.join(', ')}.` : `Did you mean ${near}?`;
   report(at, 'unknown-field', `The item has no field of this name. ${hint}`, {
-    example: `\${${near ?? fields[0] ?? 'value'}}`,
+    example: exampleOf(near ?? fields[0] ?? 'value'),
   });
 }

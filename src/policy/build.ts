@@ -17,7 +17,7 @@ import { nearest } from './nearest.ts';
 import type { Json, Policy, Schedule } from './policy.ts';
 import { providerExamples } from './provider-examples.ts';
 import { parseReference } from './reference.ts';
-import type { SecretInput } from './shape.ts';
+import { keyPatterns, type SecretInput } from './shape.ts';
 
 const minute = 60_000;
 const defaults = {
@@ -41,7 +41,7 @@ export function buildPolicy(
     tools.isSound([...at, key]) ? build(value, [...at, key]) : null;
 
   const provider = buildProvider(input.provider, [...at, 'provider'], tools);
-  const backend = part('backend', input.backend, (value, at) => buildBackend(value, at, tools));
+  const backend = buildBackend(input.backend, [...at, 'backend'], tools);
   const schedule = buildSchedule(input, at, tools);
   const graceMs = part('grace', input.grace, (text) => durationOr(text, defaults.graceMs));
   if (schedule !== null && graceMs !== null) {
@@ -114,7 +114,7 @@ function buildProvider(
     const hint =
       near === null ? `Known: ${[...context.providers].sort().join(', ')}.` : `Did you mean ${near}?`;
     report(typeof input === 'string' ? at : [...at, 'use'], 'unknown-provider', `There is no such provider. ${hint}`, {
-      example: providerExamples[near ?? ''] ?? `provider: { use: ${near ?? 'generated'} }`,
+      example: providerExamples[near ?? 'generated'] ?? `provider: { use: ${near ?? 'generated'} }`,
     });
   } else {
     tools.options(use, schema, options, at);
@@ -127,25 +127,41 @@ function buildProvider(
   };
 }
 
-function buildBackend(input: SecretInput['backend'], at: Path, tools: BuildTools): Policy['backend'] {
+function buildBackend(
+  input: SecretInput['backend'] | undefined,
+  at: Path,
+  tools: BuildTools,
+): Policy['backend'] | null {
   const isShort = typeof input === 'string';
-  const text = isShort ? input : input.ref;
+  if (isShort ? !tools.isSound(at) : input === undefined || !isMap(input)) return null;
+  const { ref: text, fields } = isShort
+    ? { ref: input, fields: undefined }
+    : soundOnly<Partial<Exclude<typeof input, undefined>>>(input ?? {}, at, tools);
+  checkFields(fields, [...at, 'fields'], tools);
+  if (text === undefined) return null;
   const place = isShort ? at : [...at, 'ref'];
   buildReference(text, place, tools);
   const parsed = parseReference(text);
   const { scheme, item, field } =
     'reference' in parsed ? parsed.reference : { scheme: 'local', item: '', field: null };
-  const fields = isShort ? undefined : input.fields;
   if (field !== null && fields !== undefined) {
     tools.report(place, 'bad-reference', 'A field after "#" is the short form, and fields stand below: leave one out.', {
       example: 'backend: { ref: local://mcp/reports-db, fields: { PGPASSWORD: password } }',
     });
   }
-  if (fields !== undefined && Object.keys(fields).length === 0) {
-    tools.report([...at, 'fields'], 'bad-value', 'No field is named: name at least one, or leave fields out.');
-  }
   // A provider with one field calls it `value`.
   return { scheme, item, fields: fields ?? (field === null ? null : { [field]: 'value' }) };
+}
+
+function checkFields(fields: Readonly<Record<string, string>> | undefined, at: Path, tools: BuildTools): void {
+  if (fields === undefined) return;
+  for (const name of Object.keys(fields)) {
+    if (keyPatterns['field']?.test(name) === true) continue;
+    tools.report([...at, name], 'bad-name', 'A field name has letters, digits, "_", "-" and ".", and starts with a letter.', { at: 'key' });
+  }
+  if (Object.keys(fields).length === 0) {
+    tools.report(at, 'bad-value', 'No field is named: name at least one, or leave fields out.');
+  }
 }
 
 /** While a grace runs the next rotation would have to wait, or three credentials would be valid. */
@@ -161,6 +177,8 @@ function checkGrace(schedule: Schedule, graceMs: number, isWritten: boolean, at:
       { example: `grace: ${formatDuration(Math.max(1_000, Math.floor(interval / 2_000) * 1_000))}` },
     );
   } else if (schedule.ageMaxMs !== null && schedule.ageMaxMs <= graceMs) {
-    tools.report(place, 'grace-too-long', `${grace} is not shorter than ageMax (${formatDuration(schedule.ageMaxMs)}).`);
+    tools.report(place, 'grace-too-long', `${grace} is not shorter than ageMax (${formatDuration(schedule.ageMaxMs)}).`, {
+      example: `grace: ${formatDuration(Math.floor(schedule.ageMaxMs / 2_000) * 1_000)}`,
+    });
   }
 }

@@ -1,5 +1,5 @@
 /** The text of a policy file as YAML: the value, and at which line and column each part of it stands. */
-import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, visit } from 'yaml';
 import type { Document, Node, YAMLError } from 'yaml';
 
 export type Path = readonly (string | number)[];
@@ -45,7 +45,7 @@ export function readDocument(text: string): {
       stringKeys: true,
       // No !!binary, !!set and the like: a policy is plain JSON.
       resolveKnownTags: false,
-      logLevel: 'silent',
+      logLevel: 'error',
     });
   } catch {
     // Only from nesting so deep that the parser's recursion ends.
@@ -56,15 +56,17 @@ export function readDocument(text: string): {
     return { line: Math.max(1, line), column: Math.max(1, col) };
   };
   const found = [...document.errors, ...document.warnings];
-  const mistakes = found.map((error) => ({ ...describe(error, text), ...at(error.pos[0]) }));
+  // One mistake can confuse the parser twice at the same place.
+  const firsts = [...new Map(found.toReversed().map((error) => [error.pos[0], error])).values()].toReversed();
+  const mistakes = firsts.map((error) => ({ ...describe(error, text, document, at), ...at(startOf(error, document)) }));
   if (document.directives?.yaml.explicit === true && document.directives.yaml.version !== '1.2') {
     mistakes.push({ code: 'yaml-syntax', message: 'Policies are YAML 1.2: leave the %YAML line out.', example: null, line: 1, column: 1 });
   }
-  if (mistakes.some((mistake) => mistake.code !== 'duplicate-key')) return { document: null, mistakes };
   const limit = beyondLimits(document);
-  if (limit !== null) {
-    return { document: null, mistakes: [...mistakes, { ...limit.mistake, ...at(limit.offset) }] };
+  if (limit !== null && !found.some(({ pos }) => pos[0] === limit.offset)) {
+    mistakes.push({ ...limit.mistake, ...at(limit.offset) });
   }
+  if (mistakes.some(({ code }) => code !== 'duplicate-key')) return { document: null, mistakes };
   // Counted above, more strictly than the parser counts.
   const value: unknown = document.toJS({ maxAliasCount: -1 });
   return {
@@ -72,6 +74,8 @@ export function readDocument(text: string): {
     mistakes,
   };
 }
+
+const indented = 'secrets:\n  reports-db:\n    every: 30d';
 
 const tooDeep = {
   code: 'too-deep',
@@ -113,7 +117,12 @@ function unreadable(text: string): SyntaxMistake | null {
 }
 
 /** One sentence for each kind of mistake the parser finds; its own sentences may quote the file. */
-function describe(error: YAMLError, text: string): Omit<SyntaxMistake, keyof Place> {
+function describe(
+  error: YAMLError,
+  text: string,
+  document: Document,
+  at: (offset: number) => Place,
+): Omit<SyntaxMistake, keyof Place> {
   const syntax = (message: string, example: string | null = null) => ({
     code: 'yaml-syntax',
     message,
@@ -123,18 +132,15 @@ function describe(error: YAMLError, text: string): Omit<SyntaxMistake, keyof Pla
   const lineStart = text.lastIndexOf('\n', error.pos[0] - 1) + 1;
   const tabbed = /^ *\t/.test(text.slice(lineStart, text.indexOf('\n', error.pos[0]) + 1 || undefined));
   if (error.code === 'TAB_AS_INDENT' || (tabbed && error.code !== 'DUPLICATE_KEY')) {
-    return { code: 'tab', message: 'A tab is used for indentation: YAML wants blanks.', example: 'two blanks for each level' };
+    return { code: 'tab', message: 'A tab is used for indentation: YAML wants blanks.', example: indented };
   }
   switch (error.code) {
     case 'DUPLICATE_KEY':
-      return { code: 'duplicate-key', message: 'This key stands twice in one map.', example: null };
+      return { code: 'duplicate-key', message: `This key stands twice in one map${firstOf(document, error.pos[0], at)}.`, example: null };
     case 'BAD_ALIAS':
     case 'ALIAS_PROPS':
     case 'MULTIPLE_ANCHORS':
-      return syntax(
-        'A word that starts with "*" or "&" is an alias or anchor, and this one does not fit: put plain text in quotes.',
-        'command: ["./list", "*.log"]',
-      );
+      return badAlias;
     case 'TAG_RESOLVE_FAILED':
     case 'MULTIPLE_TAGS':
     case 'BAD_COLLECTION_TYPE':
@@ -144,7 +150,7 @@ function describe(error: YAMLError, text: string): Omit<SyntaxMistake, keyof Pla
     case 'NON_STRING_KEY':
       return syntax('A key is a plain word.');
     case 'BAD_INDENT':
-      return syntax('The indentation does not fit the lines above.', 'two blanks for each level');
+      return syntax('The indentation does not fit the lines above.', indented);
     case 'BAD_DIRECTIVE':
       return syntax('A line that starts with "%" is a directive, and policies have none.');
     case 'BAD_SCALAR_START':
@@ -169,13 +175,55 @@ function describe(error: YAMLError, text: string): Omit<SyntaxMistake, keyof Pla
   }
 }
 
+/** Where what is not closed begins: the parser reports the place at which it gave up, often the end of the file. */
+function startOf(error: YAMLError, document: Document): number {
+  const end = error.pos[0];
+  if (error.code !== 'MISSING_CHAR') return end;
+  let flow: number | null = null;
+  let quoted: number | null = null;
+  visit(document, (_, node) => {
+    const range = (node as Node | null)?.range;
+    if (range === null || range === undefined || range[1] < end) return;
+    const isQuoted = isScalar(node) && (node.type === 'QUOTE_DOUBLE' || node.type === 'QUOTE_SINGLE');
+    if (isQuoted) quoted = range[0];
+    else if ((isMap(node) || isSeq(node)) && node.flow === true) flow = range[0];
+  });
+  return quoted ?? flow ?? end;
+}
+
+const badAlias = {
+  code: 'yaml-syntax',
+  message: 'A word that starts with "*" or "&" is an alias or anchor, and this one names nothing: put plain text in quotes.',
+  example: 'command: ["./list", "*.log"]',
+};
+
+/** Where a key that stands twice stands first, for the end of a sentence. */
+function firstOf(document: Document, offset: number, at: (offset: number) => Place): string {
+  let text = '';
+  visit(document, {
+    Map(_, { items }) {
+      const again = items.find(({ key }) => rangeStart(key) === offset);
+      const first = items.find(
+        ({ key }) => isScalar(key) && isScalar(again?.key) && key.value === again.key.value,
+      );
+      const start = rangeStart(first?.key);
+      if (again === undefined || start === null) return undefined;
+      const { line, column } = at(start);
+      text = `: the first time in line ${line}, column ${column}`;
+      return visit.BREAK;
+    },
+  });
+  return text;
+}
+
 /** Depth, aliases and keys that would make the value something else than a tree of plain data. */
 function beyondLimits(
   document: Document,
 ): { readonly mistake: Omit<SyntaxMistake, keyof Place>; readonly offset: number } | null {
   const limit = { aliases: 0 };
+  const anchors = new Set<string>();
   const anchored = new Set<string>();
-  const visit = (node: unknown, depth: number): ReturnType<typeof beyondLimits> => {
+  const look = (node: unknown, depth: number): ReturnType<typeof beyondLimits> => {
     const offset = (node as Node | null)?.range?.[0] ?? 0;
     if (depth > depthMax) return { mistake: tooDeep, offset };
     if (isAlias(node)) {
@@ -183,7 +231,8 @@ function beyondLimits(
       // An alias to a part with aliases multiplies: only flat ones are taken, so nothing unfolds twice.
       if (limit.aliases > aliasMax || !anchored.has(node.source)) {
         const message = `At most ${aliasMax} aliases, and none to a part that itself holds an alias: write it out.`;
-        return { mistake: { code: 'alias', message, example: null }, offset };
+        const isKnown = anchors.has(node.source);
+        return { mistake: isKnown ? { code: 'alias', message, example: null } : badAlias, offset };
       }
       return null;
     }
@@ -200,17 +249,18 @@ function beyondLimits(
       }
     }
     for (const part of parts) {
-      const found = visit(part, depth + 1);
+      const found = look(part, depth + 1);
       if (found !== null) return found;
     }
     const anchor = (node as { anchor?: string } | null)?.anchor;
     if (anchor !== undefined) {
+      anchors.add(anchor);
       if (limit.aliases === before) anchored.add(anchor);
       else anchored.delete(anchor);
     }
     return null;
   };
-  return visit(document.contents, 0);
+  return look(document.contents, 0);
 }
 
 function offsetOf(document: Document, path: Path, what: 'key' | 'value'): number {

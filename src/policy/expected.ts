@@ -123,7 +123,7 @@ const table: Readonly<Record<string, Expected>> = {
     'a list of checks: provider, http or exec',
     'verify: [provider, { exec: { command: [./check-report, --dry-run] } }]',
   ),
-  'secrets.*.verify.http': value('a URL, or a map with url', verifyHttp),
+  'secrets.*.verify.http': value('a URL, or a map with url', verifyHttp, 'bad-url'),
   'secrets.*.verify.http.url': value('an http or https URL', 'url: "https://api.example.com/me"', 'bad-url'),
   'secrets.*.verify.http.method': value('a method', 'method: POST'),
   'secrets.*.verify.http.headers': value(

@@ -39,8 +39,10 @@ function fromIssue(
   const expected = expectedAt(path);
   const valueCode = code ?? expected.code;
   const missing = (more = ''): Mistake => {
-    const message = `The key ${String(path.at(-1))} is missing${more}.`;
-    return { code: 'missing', path, at: 'value', message, example: null };
+    const key = path.at(-1);
+    const isEntry = typeof key === 'number';
+    const message = isEntry ? 'The list is empty.' : `The key ${String(key)} is missing${more}.`;
+    return { code: isEntry ? valueCode : 'missing', path, at: 'value', message, example: null };
   };
   const wrongType = (): Mistake => ({
     code: valueCode,
@@ -56,7 +58,9 @@ function fromIssue(
       if (issue.errors.length === 0 && 'options' in issue) {
         return [oneOf(issue.options.map(String), valueAt(root, path), missing, wrongType)];
       }
-      return pickBranch(issue, path, root, knownKeys, code) ?? [wrongType()];
+      return pickBranch(issue, path, root, knownKeys, code) ?? [
+        valueAt(root, path) === undefined ? missing() : wrongType(),
+      ];
     case 'invalid_key':
       return [{ code: 'bad-name', path, at: 'key', message: 'This name is not allowed here.', example: null }];
     case 'invalid_type':

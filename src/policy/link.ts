@@ -1,6 +1,6 @@
 /** What only shows when all files of a folder are known: names and items taken twice, hooks of other files. */
 import { nearest } from './nearest.ts';
-import type { ParsedFile, PlacedNotifier } from './parsed.ts';
+import type { NotifyName, ParsedFile, PlacedNotifier } from './parsed.ts';
 import type { NotifySpec, Policy, PolicyProblem } from './policy.ts';
 
 export interface Linked {
@@ -10,9 +10,18 @@ export interface Linked {
 }
 
 /** In the order of the files: of two that take the same, the second has the mistake. */
-export function linkFiles(files: readonly ParsedFile[]): Linked {
+export function linkFiles(
+  files: readonly ParsedFile[],
+  { missHooks }: { readonly missHooks: boolean } = { missHooks: true },
+): Linked {
   const problems: PolicyProblem[] = [];
   const notifiers = linkNotifiers(files, problems);
+  const broken = new Set(files.flatMap(({ brokenNotifiers }) => brokenNotifiers));
+  const isMissed = (name: string) => missHooks && !notifiers.has(name) && !broken.has(name);
+  for (const { file, notify } of files) {
+    const missed = Object.values(notify).flat().filter(({ name }) => isMissed(name));
+    problems.push(...missed.map((wanted) => unknownHook(file, wanted, notifiers.keys())));
+  }
   const byName = new Map<string, Policy>();
   const byItem = new Map<string, Policy[]>();
   for (const { policies, notify } of files) {
@@ -29,28 +38,10 @@ export function linkFiles(files: readonly ParsedFile[]): Linked {
         problems.push(itemTaken(item, policy, rival));
         continue;
       }
-      const hooks: NotifySpec[] = [];
-      let isSound = true;
-      for (const wanted of notify[policy.name] ?? []) {
-        const hook = notifiers.get(wanted.name);
-        if (hook !== undefined) {
-          hooks.push(hook.spec);
-          continue;
-        }
-        isSound = false;
-        const near = nearest(wanted.name, notifiers.keys());
-        problems.push({
-          code: 'unknown-notifier',
-          file: policy.source.file,
-          line: wanted.line,
-          column: wanted.column,
-          path: wanted.path,
-          message: `No file of the folder defines this hook under notifiers.${near === null ? '' : ` Did you mean ${near}?`}`,
-          seen: JSON.stringify(wanted.name),
-          example: `notifiers: { ${near ?? wanted.name}: { http: "https://hooks.example.com/rotated" } }`,
-        });
-      }
-      if (!isSound) continue;
+      const wanted = notify[policy.name] ?? [];
+      const hooks = wanted.flatMap(({ name }) => notifiers.get(name)?.spec ?? []);
+      // A hook that has a mistake of its own, or stands in a file that cannot be read, must not stop a rotation.
+      if (wanted.some(({ name }) => isMissed(name))) continue;
       byName.set(policy.name, hooks.length === 0 ? policy : { ...policy, notify: hooks });
       byItem.set(item, [...others, policy]);
     }
@@ -73,6 +64,24 @@ function linkNotifiers(
     else problems.push(duplicate('notifier', notifier.spec.name, notifier, first));
   }
   return known;
+}
+
+function unknownHook(file: string, wanted: NotifyName, known: Iterable<string>): PolicyProblem {
+  const near = nearest(wanted.name, known);
+  const hint = near === null ? '' : ` Did you mean ${near}?`;
+  return {
+    code: 'unknown-notifier',
+    file,
+    line: wanted.line,
+    column: wanted.column,
+    path: wanted.path,
+    message: `No file of the folder defines this hook under notifiers.${hint}`,
+    seen: JSON.stringify(wanted.name),
+    example:
+      near === null
+        ? `notifiers: { ${wanted.name}: { http: "https://hooks.example.com/rotated" } }`
+        : `notify: [${near}]`,
+  };
 }
 
 interface Where {

@@ -80,7 +80,7 @@ export async function loadPolicies(target: string, context: LoadContext): Promis
 /** One file, before the others are known. */
 interface FileRead {
   readonly file: string;
-  /** null where it could not be read at all. */
+  /** null where it could not be read at all, or is no YAML. */
   readonly fresh: ParsedFile | null;
   readonly lastGood: ParsedFile | null;
   readonly problems: readonly PolicyProblem[];
@@ -157,9 +157,13 @@ function createReader(
 /** Takes the whole folder together. A file with any mistake is not half applied: it gives what it last gave, or nothing. */
 async function settle(reads: readonly FileRead[], context: LoadContext): Promise<LoadResult> {
   const broken = new Set(reads.filter(({ problems }) => problems.length > 0).map(({ file }) => file));
-  const first = linkFiles(reads.map((read) => used(read, broken)));
+  // Hooks that a file of unknown content may define are not missed.
+  const isBlind = reads.some(({ fresh, lastGood }) => fresh === null && lastGood === null);
+  const link = (files: readonly ParsedFile[]) => linkFiles(files, { missHooks: !isBlind });
+  // As they stand, for the mistakes; then as they can be used.
+  const first = link(reads.map(({ file, fresh, lastGood }) => fresh ?? lastGood ?? nothing(file)));
   for (const { file } of first.problems) broken.add(file);
-  const linked = first.problems.length === 0 ? first : linkFiles(reads.map((read) => used(read, broken)));
+  const linked = broken.size === 0 ? first : link(reads.map((read) => used(read, broken)));
   const known = new Set(first.problems.map(placeOf));
   const problems = [
     ...reads.flatMap((read) => read.problems),
@@ -186,10 +190,14 @@ async function settle(reads: readonly FileRead[], context: LoadContext): Promise
 
 function used(read: FileRead, broken: ReadonlySet<string>): ParsedFile {
   const { file, fresh, lastGood } = read;
-  const nothing: ParsedFile = { file, policies: [], notify: {}, notifiers: [] };
-  if (!broken.has(file)) return fresh ?? nothing;
+  if (!broken.has(file)) return fresh ?? nothing(file);
   // Its hooks stay known, so that the policies of other files which name them do not suffer.
-  return lastGood ?? { ...nothing, notifiers: fresh?.notifiers ?? [] };
+  const { notifiers, brokenNotifiers } = fresh ?? nothing(file);
+  return lastGood ?? { ...nothing(file), notifiers, brokenNotifiers };
+}
+
+function nothing(file: string): ParsedFile {
+  return { file, policies: [], notify: {}, notifiers: [], brokenNotifiers: [] };
 }
 
 function placeOf(problem: PolicyProblem): string {

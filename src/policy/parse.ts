@@ -46,26 +46,28 @@ export function createParseTools(): ParseTools {
  */
 export function parsePolicyText(text: string, file: string, context: PolicyContext): ParsedText {
   const { parsed, problems } = parseFile(text, file, context, createParseTools());
+  if (parsed === null) return { policies: [], notifiers: [], problems };
   const linked = linkFiles([parsed]);
   return {
     policies: linked.policies,
     notifiers: parsed.notifiers,
-    problems: [...problems, ...linked.problems],
+    problems: inOrder([...problems, ...linked.problems]),
   };
 }
 
+/** `parsed` is null where the text cannot be read as YAML. */
 export function parseFile(
   text: string,
   file: string,
   context: PolicyContext,
   tools: ParseTools,
-): { readonly parsed: ParsedFile; readonly problems: readonly PolicyProblem[] } {
+): { readonly parsed: ParsedFile | null; readonly problems: readonly PolicyProblem[] } {
   const { document, mistakes } = readDocument(text);
   const syntax = mistakes.map(
     ({ code, message, example, line, column }): PolicyProblem => ({ code, file, line, column, path: '', message, seen: null, example }),
   );
   if (document === null) {
-    return { parsed: { file, policies: [], notify: {}, notifiers: [] }, problems: syntax };
+    return { parsed: null, problems: syntax };
   }
   const reader = new FileReader(document, file, context, tools);
   return { parsed: reader.read(), problems: inOrder([...syntax, ...reader.problems()]) };
@@ -126,14 +128,12 @@ class FileReader {
       const source = { file: this.#file, ...this.#document.place(['secrets', name], 'key') };
       // Parts of unknown form are never read: each is asked for with `isSound`.
       const policy = buildPolicy(name, input as SecretInput, source, tools);
-      if (policy === null) continue;
-      policies.push(policy);
+      if (policy !== null) policies.push(policy);
       notify[name] = isSound(['secrets', name, 'notify']) ? this.#notifyNames(name, input as SecretInput) : [];
     }
     for (const { path } of findPlaintext(value)) {
-      this.#report(path, 'plaintext-secret', 'This looks like a secret written out. A policy holds references only: move it to a backend, and rotate it, since this file was readable.', {
-        example: 'admin: local://admin/postgres',
-      });
+      const example = plaintextExample(path);
+      this.#report(path, 'plaintext-secret', 'This looks like a secret written out. A policy holds references only: move it to a backend, and rotate it, since this file was readable.', { example });
     }
     const broken = new Set(this.#mistakes.filter(({ path }) => path[0] === 'secrets').map(({ path }) => path[1]));
     const wholeIsBroken = this.#mistakes.some(({ path }) => path.length < 2 && path[0] === 'secrets');
@@ -142,6 +142,9 @@ class FileReader {
       policies: wholeIsBroken ? [] : policies.filter(({ name }) => !broken.has(name)),
       notify,
       notifiers,
+      brokenNotifiers: this.#entries('notifiers', false)
+        .map(([name]) => name)
+        .filter((name) => !notifiers.some(({ spec }) => spec.name === name)),
     };
   }
 
@@ -160,18 +163,18 @@ class FileReader {
           ...this.#document.place(path, at),
           path: path.join('.'),
           message: scrub(message, secrets),
-          seen: code === 'plaintext-secret' || at === 'key' ? seenKey(path, at) : seenAt(value, path, secrets),
+          seen: code === 'plaintext-secret' || code === 'missing' ? null : at === 'key' ? seenKey(path) : seenAt(value, path, secrets),
           example: example ?? expectedAt(path).example,
         };
       });
     return [...new Map(problems.map((one) => [`${one.line}:${one.column}:${one.code}:${one.path}:${one.message}`, one])).values()];
   }
 
-  #entries(section: 'secrets' | 'notifiers'): readonly (readonly [string, unknown])[] {
+  #entries(section: 'secrets' | 'notifiers', isFirst = true): readonly (readonly [string, unknown])[] {
     const map = valueAt(this.#document.value, [section]);
     if (!isRecord(map)) return [];
     for (const name of Object.keys(map)) {
-      if (keyPatterns['name']?.test(name) === true) continue;
+      if (!isFirst || keyPatterns['name']?.test(name) === true) continue;
       const message = 'A name has lower-case letters, digits and "-", starts with a letter or digit, and has at most 63 characters.';
       const example = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-').replaceAll(/^-+|-+$/g, '').slice(0, 63);
       this.#report([section, name], 'bad-name', message, { at: 'key', example: `${example === '' ? 'reports-db' : example}:` });
@@ -227,9 +230,20 @@ function isWithin(path: Path, above: Path): boolean {
   return above.length <= path.length && above.every((part, index) => part === path[index]);
 }
 
-function seenKey(path: Path, at: 'key' | 'value'): string | null {
+function seenKey(path: Path): string | null {
   const key = path.at(-1);
-  return at === 'key' && typeof key === 'string' && /^[\w.-]{1,63}$/.test(key) ? key : null;
+  return typeof key === 'string' && /^[\w.-]{1,63}$/.test(key) ? key : null;
+}
+
+/** How to say at this place where the secret is, instead of what it is. */
+function plaintextExample(path: Path): string {
+  const [, , part, ...rest] = path.filter((one) => typeof one === 'string');
+  if (rest.includes('headers') || rest.includes('body')) {
+    return 'headers: { Authorization: "Bearer ${api_key}" }';
+  }
+  if (part === 'verify') return 'exec: { command: [./check], env: { PGPASSWORD: password } }';
+  if (part === 'provider' && rest[0] !== 'admin') return 'provider: { use: exec, command: [./issue-key], crashClass: token, admin: local://admin/search }';
+  return part === 'backend' ? expectedAt(path).example : 'admin: local://admin/postgres';
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -12,9 +12,11 @@ export interface ParsedFile {
   readonly file: string;
   /** `notify` is empty until the files are linked. */
   readonly policies: readonly Policy[];
-  /** What each policy named under `notify`. */
+  /** What each secret named under `notify`, also one with mistakes. */
   readonly notify: Readonly<Record<string, readonly NotifyName[]>>;
   readonly notifiers: readonly PlacedNotifier[];
+  /** Names under `notifiers` that have a mistake: known, but of no use. */
+  readonly brokenNotifiers: readonly string[];
 }
 
 export interface NotifyName extends Place {

@@ -141,5 +141,5 @@ function isNamesMap(above: Path, key: string): boolean {
 
 /** A reference or a placeholder says where the secret stands, or nothing is there. */
 function isIndirect(value: string): boolean {
-  return value === '' || /^[a-z]+:\/\/[^:@]*$/.test(value) || /\$\{[^}]*\}/.test(value);
+  return value === '' || /^[a-z]+:\/\/[^:@]*$/.test(value) || value.includes('${');
 }

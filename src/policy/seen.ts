@@ -2,6 +2,7 @@
 import type { Path } from './document.ts';
 import { kindOf, valueAt } from './issues.ts';
 import { looksSecret } from './plaintext.ts';
+import { parseReference } from './reference.ts';
 
 const shownMost = 60;
 
@@ -11,7 +12,7 @@ export function seenAt(root: unknown, path: Path, secrets: readonly string[]): s
   if (value === undefined) return null;
   if (typeof value === 'number' || typeof value === 'boolean') return scrub(String(value), secrets);
   if (typeof value !== 'string') return kindOf(value);
-  if (isPrivatePlace(path) || mayBeSecret(value)) return `a text of ${value.length} characters (not shown)`;
+  if ((isPrivatePlace(path) && 'wrong' in parseReference(value)) || mayBeSecret(value)) return `a text of ${value.length} characters (not shown)`;
   const shown = value.length > shownMost ? `${value.slice(0, shownMost)}…` : value;
   return scrub(JSON.stringify(shown), secrets);
 }

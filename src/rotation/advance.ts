@@ -1,5 +1,5 @@
 /** One step of one rotation: an exhaustive switch over what is already durable. Recovery is the same switch. */
-import { asRotatedError, isRotatedError } from '../errors.ts';
+import { asRotatedError, isRotatedError, type RotatedError } from '../errors.ts';
 import { abandon } from './abandon.ts';
 import { decideFailure } from './checks.ts';
 import type { Context, StepResult } from './context.ts';
@@ -14,6 +14,9 @@ import { awaitGrace, retire } from './steps/retire.ts';
 import { rollBack } from './steps/roll-back.ts';
 import { stage } from './steps/stage.ts';
 import { verify } from './steps/verify.ts';
+
+/** A step that keeps failing where there is no giving up is told to a person once, after so many tries. */
+const alertAtAttempts = 5;
 
 /** Does what comes next, or says until when there is nothing to do. Throws what the step throws. */
 export async function step(context: Context, rotation: Rotation): Promise<StepResult> {
@@ -104,6 +107,7 @@ async function fail(context: Context, rotation: Rotation, thrown: unknown): Prom
             }))
           : [],
       });
+      if (counted === alertAtAttempts) tellAll(context, rotation, 'rotation.stuck', error);
       return { kind: 'wait', untilUptimeMs: wakeAtUptimeMs, waitsFor: error.message };
     }
     case 'park': {
@@ -114,16 +118,7 @@ async function fail(context: Context, rotation: Rotation, thrown: unknown): Prom
           code: error.code,
         })),
       });
-      for (const member of rotation.data.members) {
-        ports.notify(member.policy, {
-          secret: member.secret,
-          rotation: rotation.id,
-          level: 'alert',
-          event: 'rotation.parked',
-          message: error.message,
-          next: error.next,
-        });
-      }
+      tellAll(context, rotation, 'rotation.parked', error);
       return moved;
     }
     case 'abandon': {
@@ -133,20 +128,25 @@ async function fail(context: Context, rotation: Rotation, thrown: unknown): Prom
         { code: error.code, message: error.message },
         true,
       );
-      for (const member of rotation.data.members) {
-        ports.notify(member.policy, {
-          secret: member.secret,
-          rotation: rotation.id,
-          level: 'alert',
-          event: 'rotation.abandoned',
-          message: error.message,
-          next: error.next,
-        });
-      }
+      tellAll(context, rotation, 'rotation.abandoned', error);
       return moved;
     }
     default:
       return decision satisfies never;
+  }
+}
+
+function tellAll(context: Context, rotation: Rotation, event: string, error: RotatedError): void {
+  for (const { policy, secret } of rotation.data.members) {
+    const { message, next } = error;
+    context.ports.notify(policy, {
+      secret,
+      rotation: rotation.id,
+      level: 'alert',
+      event,
+      message,
+      next,
+    });
   }
 }
 

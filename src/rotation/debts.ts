@@ -70,7 +70,7 @@ export function revokeDebt(
   rotation: Rotation,
   member: Member,
   credential: Known,
-  more: Partial<Pick<DebtData, 'mayKillCurrent' | 'version'>> = {},
+  more: Partial<Pick<DebtData, 'mayKillCurrent' | 'version' | 'done'>> = {},
 ): Debt {
   return debt(ports, rotation, member, 'revoke', { credential, ...more });
 }

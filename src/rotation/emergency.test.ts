@@ -65,6 +65,19 @@ describe('--now, the present key leaked', () => {
     expect(await world.debts('a')).toEqual([]);
   });
 
+  it('in contain: the leaked key is disabled even while a check before the mint fails', async () => {
+    const world = await rotatedOnce({ name: 'a' });
+    world.configure('a', {
+      faults: [{ operation: 'check', nth: 2, kind: 'error', status: 503, times: 3 }],
+    });
+    const leaked = await world.served('a');
+    await contain(world);
+    await world.tick();
+    expect((await world.newest('a')).phase).toBe('planned');
+    expect(world.issuer.probe('a', leaked?.value ?? '')?.accepted).toBe(false);
+    await world.untilPhase('a', 'retired', { stepMs: 1_000 });
+  });
+
   it('in contain where nothing can be disabled: deleted, and only after the checks before the mint passed', async () => {
     const world = await rotatedOnce({ name: 'a', options: { without: ['disable'] } });
     world.configure('a', {

@@ -57,6 +57,22 @@ describe('a mint whose answer is lost', () => {
     expect(world.live('a')).toHaveLength(1);
   });
 
+  it('that lands when its rotation is long forgotten is found by the next one, and ended', async () => {
+    const world = await rotatedOnce({ name: 'a' });
+    world.configure('a', { faults: [{ operation: 'mint', nth: 2, kind: 'late', ms: 86_400_000 }] });
+    await world.machine.run(byName('a'), everyone);
+    await world.untilPhase('a', 'retired', { stepMs: 1_000 });
+    await world.until(async () => (await world.debts('a')).length === 0, { stepMs: 5_000 });
+    world.clock.pass(86_400_000);
+    await world.machine.run(byName('a'), everyone);
+    await world.untilPhase('a', 'retired', { stepMs: 5_000 });
+    expect(world.events('a')).toContain('late-landing');
+    await world.machine.run(byName('a'), everyone);
+    await world.untilPhase('a', 'retired', { stepMs: 5_000 });
+    await world.until(async () => (await world.debts('a')).length === 0, { stepMs: 5_000 });
+    expect(world.live('a')).toHaveLength(1);
+  });
+
   it('parks where new keys carry no name: keys that nobody owns are never deleted', async () => {
     const world = await rotatedOnce({ name: 'a', options: { without: ['tag'] } });
     world.configure('a', { tag: false, faults: [{ operation: 'mint', nth: 2, kind: 'lost' }] });
@@ -162,7 +178,7 @@ describe('a debt', () => {
   it('stays open while a revoked key is still accepted: only the proof closes it', async () => {
     const world = await rotatedOnce({ name: 'a' });
     world.configure('a', {
-      faults: [{ operation: 'revoke', nth: 1, kind: 'lie', uses: 3 }],
+      faults: [{ operation: 'revoke', nth: 1, kind: 'lie', calls: 3 }],
       disable: false,
     });
     world.policies.set('a', policyOf({ name: 'a', options: { without: ['disable'] } }));

@@ -210,6 +210,15 @@ export function namePrefixOf(secret: string, rotation: string): string {
   return `rotated-${secret}-${rotation}-`;
 }
 
+/** The rotation whose mint gave a credential this name; null where no mint of this secret did. */
+export function rotationOfName(secret: string, name: string): string | null {
+  const prefix = `rotated-${secret}-`;
+  return (
+    /^([0-9a-f]{28})-\d+$/.exec(name.startsWith(prefix) ? name.slice(prefix.length) : '')?.[1] ??
+    null
+  );
+}
+
 export function sealIdOf(rotation: string, secret: string, purpose: string): string {
   return `${rotation}:${secret}:${purpose}`;
 }

@@ -1,6 +1,4 @@
 /** One deployment, composed: a state directory, a policy folder and a key become a rotation machine. */
-import { existsSync } from 'node:fs';
-import path from 'node:path';
 import { builtInProviders } from '../../providers/index.ts';
 import { createAuditChain } from '../audit/chain.ts';
 import type { Backend } from '../backend/backend.ts';
@@ -9,7 +7,6 @@ import { type Clock, type Random, systemClock, systemRandom } from '../clock.ts'
 import { RotatedError } from '../errors.ts';
 import type { Fetch } from '../http.ts';
 import { type MemoryState, openSqliteJournal, type SqliteJournal } from '../journal/sqlite.ts';
-import { databaseName } from '../journal/state-directory.ts';
 import { loadPolicies } from '../policy/load.ts';
 import type { Policy, PolicyProblem } from '../policy/policy.ts';
 import { renderProblem } from '../policy/render.ts';
@@ -85,11 +82,6 @@ export interface Deployment extends AsyncDisposable {
 /** Rotations and debts worked on at once: what one process keeps up with, and what one issuer account is asked to bear. */
 const parallelDefault = { total: 64, perIssuer: 16 };
 
-/** Has this directory ever held a state? Its key must then not be made anew. */
-export function hasState(state: string): boolean {
-  return existsSync(path.join(state, databaseName));
-}
-
 /** Throws what `openSqliteJournal` and the key source throw; whatever it throws, an existing state is as it was. */
 export async function openDeployment(options: DeploymentOptions): Promise<Deployment> {
   const { log, readOnly = false, overrides = {} } = options;
@@ -160,7 +152,17 @@ export async function openDeployment(options: DeploymentOptions): Promise<Deploy
     };
     await providers.load(usesOfUnfinished(await journal.unfinished()));
     const machine = createMachine(ports);
-    return compose(options, { machine, ports, journal, providers, redactor, ring, stop, clock, parts });
+    return compose(options, {
+      machine,
+      ports,
+      journal,
+      providers,
+      redactor,
+      ring,
+      stop,
+      clock,
+      parts,
+    });
   } catch (error) {
     stop.abort();
     await journal[Symbol.asyncDispose]();
@@ -244,7 +246,11 @@ function unreadable(problems: readonly PolicyProblem[]): RotatedError {
   return new RotatedError(
     code,
     first === undefined ? 'The policies cannot be read.' : `${first.file}: ${first.message}`,
-    { next: first?.example ?? 'Name the folder of the policy files: --policies DIR. A first one: rotate init' },
+    {
+      next:
+        first?.example ??
+        'Name the folder of the policy files: --policies DIR. A first one: rotate init',
+    },
   );
 }
 

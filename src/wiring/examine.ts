@@ -45,7 +45,9 @@ export async function examine(
     findings.push(...constructible(deployment, policy));
   }
   if (reach) {
-    const wanted = [...policies.values()].filter((policy) => only === null || only.has(policy.name));
+    const wanted = [...policies.values()].filter(
+      (policy) => only === null || only.has(policy.name),
+    );
     const reached = await inParallel(wanted, (policy) => reachable(deployment, policy, signal));
     findings.push(...reached.flat());
   }

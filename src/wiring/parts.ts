@@ -63,7 +63,9 @@ export function createParts(options: PartsOptions): Parts {
     verifiers: (policy) =>
       policy.verify
         .filter((spec) => spec.kind !== 'provider')
-        .map((spec) => createVerifier(spec, { directory: policy.directory, redactor, clock, ...fetch })),
+        .map((spec) =>
+          createVerifier(spec, { directory: policy.directory, redactor, clock, ...fetch }),
+        ),
     notify(policy, notice) {
       for (const spec of policy.notify) {
         const notifier = notifiers(JSON.stringify([policy.directory, spec]), () =>

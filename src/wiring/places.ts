@@ -57,7 +57,12 @@ export function findPlaces(options: PlaceOptions, around: Surroundings): Places 
   return { state, policies, key: keyOf(options, around, record?.key ?? null), warnings };
 }
 
-export function keySourceOf(place: KeyPlace, around: Surroundings, random: Random, create: boolean): KeySource {
+export function keySourceOf(
+  place: KeyPlace,
+  around: Surroundings,
+  random: Random,
+  create: boolean,
+): KeySource {
   switch (place.kind) {
     case 'file':
       return fileKey(place.path, { random, create });

@@ -61,10 +61,14 @@ export function loadedProviders(options: ProvidersOptions): LoadedProviders {
   function providerOf(policy: Policy): Provider {
     const found = loaded.get(keyOf({ use: policy.provider.use, directory: policy.directory }));
     if (found === undefined) {
-      throw new RotatedError('provider-unknown', `The provider ${policy.provider.use} is not loaded.`, {
-        secret: policy.name,
-        next: `Check provider.use of ${policy.name}, then reload: rotate status names what is wrong.`,
-      });
+      throw new RotatedError(
+        'provider-unknown',
+        `The provider ${policy.provider.use} is not loaded.`,
+        {
+          secret: policy.name,
+          next: `Check provider.use of ${policy.name}, then reload: rotate status names what is wrong.`,
+        },
+      );
     }
     if ('error' in found) throw found.error;
     return found.provider;
@@ -74,7 +78,11 @@ export function loadedProviders(options: ProvidersOptions): LoadedProviders {
     const key = `${keyOf({ use: policy.provider.use, directory: policy.directory })}\n${JSON.stringify(policy.provider.options)}`;
     const before = checked.get(key);
     if (before !== undefined) return before;
-    const { options: parsed, traits } = optionsOrThrow(provider, policy.provider.options, policy.name);
+    const { options: parsed, traits } = optionsOrThrow(
+      provider,
+      policy.provider.options,
+      policy.name,
+    );
     if (checked.size >= checkedMost) checked.clear();
     const entry = { options: parsed, traits };
     checked.set(key, entry);

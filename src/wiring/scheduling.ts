@@ -6,7 +6,7 @@ import type { Ports } from '../rotation/ports.ts';
 import { createScheduler } from '../schedule/due.ts';
 import { scheduleClock } from '../schedule/schedule-clock.ts';
 
-export type Scheduling = Pick<Ports, 'nextDue' | 'nextRuns' | 'scheduleClock'>;
+export type Scheduling = Pick<Ports, 'nextDue' | 'mayBegin' | 'nextRuns' | 'scheduleClock'>;
 
 export async function createScheduling(
   journal: Pick<Journal, 'newestInstant'>,
@@ -34,6 +34,7 @@ export async function createScheduling(
   const seedOf = (policy: Policy) => policy.group ?? policy.name;
   return {
     nextDue: (policy, context) => scheduler.nextDue(policy.schedule, context, seedOf(policy)),
+    mayBegin: (policy, now) => scheduler.mayBegin(policy.schedule, now),
     nextRuns: (policy, context, most) =>
       scheduler.nextRuns(policy.schedule, context, seedOf(policy), most),
     scheduleClock: { now: () => read().now, setBackMs: () => read().setBackMs },

@@ -72,11 +72,13 @@ export function createValues(
         };
         const beside = others[stage];
         const other = beside === null ? null : await generationAt(policy, beside, signal);
-        return [current, other]
-          .filter((one) => one !== null)
-          .sort((a, b) => a.generation - b.generation)
-          // A neighbour's change of the same item leaves this secret's generation as it was: one entry is enough.
-          .filter((one, index, all) => one.generation !== all[index - 1]?.generation);
+        return (
+          [current, other]
+            .filter((one) => one !== null)
+            .sort((a, b) => a.generation - b.generation)
+            // A neighbour's change of the same item leaves this secret's generation as it was: one entry is enough.
+            .filter((one, index, all) => one.generation !== all[index - 1]?.generation)
+        );
       },
     },
   };

@@ -59,7 +59,9 @@ async function stamp(npm: string): Promise<string> {
   return createHash('sha256').update(made).digest('hex').slice(0, 12);
 }
 
+/** The npm that runs this, or the first one on the path: its program stands in `npm/bin/`. */
 async function npmFolder(): Promise<string> {
-  const { stdout } = await execa('npm', ['root', '--global'], { stdin: 'ignore' });
-  return realpath(path.join(stdout.trim(), 'npm'));
+  const running = process.env['npm_execpath'];
+  const found = running ?? (await execa('which', ['npm'], { stdin: 'ignore' })).stdout.trim();
+  return path.dirname(path.dirname(await realpath(found)));
 }

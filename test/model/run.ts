@@ -170,7 +170,7 @@ function policies(): Policy[] {
       name: 'a',
       graceMs: hourMs,
       schedule: { trigger: { kind: 'every', everyMs: dayMs } },
-      adoption: { timeoutMs: hourMs, then: 'revoke' },
+      adoption: { timeoutMs: hourMs, then: 'wait' },
     }),
     policyOf({
       name: 'b',
@@ -410,7 +410,9 @@ function faultSettings(
     case 'no-revoke':
       return { faults: [{ operation: 'revoke', kind: 'error', status: 503, nth: 1, ...wide }] };
     case 'lying-revoke':
-      return { faults: [{ operation: 'revoke', kind: 'lie', uses: 2, nth: nth.revoke, times: 1 }] };
+      return {
+        faults: [{ operation: 'revoke', kind: 'lie', calls: 2, nth: nth.revoke, times: 1 }],
+      };
     case 'slow-key':
       return { lag: { uses: 2, lists: 1, ms: 0 } };
     default:

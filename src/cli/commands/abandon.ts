@@ -4,5 +4,5 @@ import { oneSecretCommand } from '../one-secret.ts';
 export const { configure, run } = oneSecretCommand(
   'abandon',
   (service, secret, ask) => service.abandon(secret, ask),
-  { follows: true },
+  'abandoned',
 );

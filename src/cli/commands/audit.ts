@@ -75,7 +75,9 @@ async function newest(
 ): Promise<readonly AuditLine[]> {
   if (secret !== null) {
     const lines = await service.audit(secret, from ?? 0, most);
-    return lines.toSorted((a, b) => a.seq - b.seq).filter(({ seq }) => from === null || seq >= from);
+    return lines
+      .toSorted((a, b) => a.seq - b.seq)
+      .filter(({ seq }) => from === null || seq >= from);
   }
   return service.audit(null, from ?? -most, most);
 }

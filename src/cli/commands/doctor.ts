@@ -1,9 +1,10 @@
 /** The command `rotate doctor`: what is wrong, from the Node that runs this to the consumers that are told. */
 import type { Command } from 'commander';
+import { hasState } from '../../wiring/has-state.ts';
 import { isRotatedError } from '../../errors.ts';
 import type { Finding } from '../../finding.ts';
 import type { ServiceStatus } from '../../rotation/service.ts';
-import { hasState } from '../../wiring/deployment.ts';
+
 import { examined, printExamination } from '../check.ts';
 import { type Call, selectorOrAll } from '../command.ts';
 import { placesOf, reach, withService } from '../connect.ts';
@@ -19,9 +20,7 @@ export async function run(call: Call): Promise<Exit> {
   const only = call.args.length === 0 ? null : new Set(call.args);
   const first: Finding[] = [
     { name: 'node', level: 'green', message: `Node ${process.versions.node}.` },
-    ...places.warnings.map(
-      (message): Finding => ({ name: 'places', level: 'amber', message }),
-    ),
+    ...places.warnings.map((message): Finding => ({ name: 'places', level: 'amber', message })),
     await daemonFinding(places.state),
   ];
   const examination = await examined(call, places, call.options['reach'] !== false, only);
@@ -107,12 +106,23 @@ function statusFindings({ secrets, warnings }: ServiceStatus): Finding[] {
         : [amber('parked', secret, active.parked.message, active.parked.next)]),
       ...(debts.length === 0
         ? []
-        : [amber('debts', secret, `Owes ${plural(debts.length, 'debt')}.`, `rotate status ${secret}`)]),
+        : [
+            amber(
+              'debts',
+              secret,
+              `Owes ${plural(debts.length, 'debt')}.`,
+              `rotate status ${secret}`,
+            ),
+          ]),
     ]),
   ];
 }
 
-function auditFindings({ ok, lines, problem }: {
+function auditFindings({
+  ok,
+  lines,
+  problem,
+}: {
   readonly ok: boolean;
   readonly lines: number;
   readonly problem: string | null;

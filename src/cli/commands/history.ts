@@ -18,7 +18,9 @@ export function run(call: Call): Promise<Exit> {
   const { io, options } = call;
   const most = Number(options['most']);
   if (!Number.isInteger(most) || most < 1) {
-    throw new RotatedError('usage', '--most takes a whole number above 0.', { next: 'Say --most 20.' });
+    throw new RotatedError('usage', '--most takes a whole number above 0.', {
+      next: 'Say --most 20.',
+    });
   }
   const id = typeof options['rotation'] === 'string' ? options['rotation'] : null;
   const secret = call.args.length === 0 ? null : only(call.args, 'history');
@@ -26,14 +28,21 @@ export function run(call: Call): Promise<Exit> {
     if (id !== null) {
       const rotation = await service.rotation(id);
       if (rotation === null) {
-        throw new RotatedError('not-found', `There is no rotation ${id}.`, { next: 'Run: rotate history' });
+        throw new RotatedError('not-found', `There is no rotation ${id}.`, {
+          next: 'Run: rotate history',
+        });
       }
-      io.out(options.json === true ? `${JSON.stringify({ ok: true, rotation, note })}\n` : rotationText(rotation));
+      io.out(
+        options.json === true
+          ? `${JSON.stringify({ ok: true, rotation, note })}\n`
+          : rotationText(rotation),
+      );
       return 'ok';
     }
     const rotations = await service.history(secret, most);
     if (options.json === true) io.out(`${JSON.stringify({ ok: true, rotations, note })}\n`);
-    else io.out(rotations.length === 0 ? 'No rotation yet.\n' : historyTable(rotations, io.columns));
+    else
+      io.out(rotations.length === 0 ? 'No rotation yet.\n' : historyTable(rotations, io.columns));
     return 'ok';
   });
 }

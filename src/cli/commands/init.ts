@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { RotatedError } from '../../errors.ts';
-import { hasState } from '../../wiring/deployment.ts';
+import { hasState } from '../../wiring/has-state.ts';
 import { keySourceOf } from '../../wiring/places.ts';
 import type { Call } from '../command.ts';
 import { placesOf } from '../connect.ts';
@@ -50,7 +50,9 @@ export async function run(call: Call): Promise<Exit> {
   await keySourceOf(places.key, around, io.random, !hasState(places.state)).load();
   if (isNewKey) made.push(keyFile);
   if (options.json === true) {
-    io.out(`${JSON.stringify({ ok: true, made, policies: places.policies, key: keyFile, state: places.state })}\n`);
+    io.out(
+      `${JSON.stringify({ ok: true, made, policies: places.policies, key: keyFile, state: places.state })}\n`,
+    );
     return 'ok';
   }
   io.out(
@@ -64,7 +66,10 @@ export async function run(call: Call): Promise<Exit> {
       '  rotate status                         in another terminal',
       ...(keyFile === null
         ? []
-        : ['', `Keep a copy of ${keyFile} apart from the state in ${places.state}: neither opens without the other.`]),
+        : [
+            '',
+            `Keep a copy of ${keyFile} apart from the state in ${places.state}: neither opens without the other.`,
+          ]),
     ].join('\n')}\n`,
   );
   return 'ok';

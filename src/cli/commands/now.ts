@@ -53,7 +53,8 @@ export function run(call: Call): Promise<Exit> {
     }
     const radius = await blastRadius(service, selector, plans, mode, io.columns);
     if (dryRun) {
-      if (options.json === true) io.out(`${JSON.stringify({ ok: true, dryRun: true, mode, plans })}\n`);
+      if (options.json === true)
+        io.out(`${JSON.stringify({ ok: true, dryRun: true, mode, plans })}\n`);
       else io.out(radius);
       return 'ok';
     }
@@ -125,10 +126,14 @@ async function blastRadius(
       status?.active === null || status === undefined ? '-' : status.active.phase,
     ];
   });
-  const warnings = plans.flatMap((plan) => plan.warnings.map((text) => `! ${plan.secret}: ${text}\n`));
+  const warnings = plans.flatMap((plan) =>
+    plan.warnings.map((text) => `! ${plan.secret}: ${text}\n`),
+  );
   return [
     `${deadLine(plans)}\n`,
-    mode === 'contain' ? 'Mode contain: the old keys are revoked first; calls fail until the new ones are in use.\n' : '',
+    mode === 'contain'
+      ? 'Mode contain: the old keys are revoked first; calls fail until the new ones are in use.\n'
+      : '',
     table(
       [
         { title: 'SECRET', widthMax: 28 },

@@ -4,5 +4,5 @@ import { oneSecretCommand } from '../one-secret.ts';
 export const { configure, run } = oneSecretCommand(
   'pause',
   (service, secret, ask) => service.pause(secret, ask),
-  { follows: false },
+  null,
 );

@@ -10,16 +10,14 @@ export function configure(command: Command): void {
   addSelectorOptions(command);
   command
     .option('--now', 'the plan of an emergency')
-    .addOption(
-      new Option('--mode <mode>', 'of the emergency').choices(['continuity', 'contain']),
-    );
+    .addOption(new Option('--mode <mode>', 'of the emergency').choices(['continuity', 'contain']));
 }
 
 export function run(call: Call): Promise<Exit> {
   const { io, options } = call;
   const asked = options['mode'] as EmergencyMode | undefined;
   const mode = asked ?? (options['now'] === true ? 'continuity' : null);
-  return withService(call, 'look', async ({ service, note }): Promise<Exit> => {
+  return withService(call, 'imagine', async ({ service, note }): Promise<Exit> => {
     const plans = await service.plan(selectorOrAll(call), mode);
     if (options.json === true) io.out(`${JSON.stringify({ ok: true, mode, plans, note })}\n`);
     else io.out(plans.map(planText).join('\n') || 'No secret has a policy.\n');

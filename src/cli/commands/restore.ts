@@ -4,5 +4,5 @@ import { oneSecretCommand } from '../one-secret.ts';
 export const { configure, run } = oneSecretCommand(
   'restore',
   (service, secret, ask) => service.restore(secret, ask),
-  { follows: false },
+  null,
 );

@@ -4,5 +4,5 @@ import { oneSecretCommand } from '../one-secret.ts';
 export const { configure, run } = oneSecretCommand(
   'resume',
   (service, secret, ask) => service.resume(secret, ask),
-  { follows: true },
+  'retired',
 );

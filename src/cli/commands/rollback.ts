@@ -4,5 +4,5 @@ import { oneSecretCommand } from '../one-secret.ts';
 export const { configure, run } = oneSecretCommand(
   'rollback',
   (service, secret, ask) => service.rollback(secret, ask),
-  { follows: true },
+  'rolled-back',
 );

@@ -5,13 +5,13 @@ import type { CredentialInfo, Prepared, ProviderSession, Traits } from '../../pr
 import type { WrappedKey } from '../../secret/sealing.ts';
 import { decideContain, hasRoom } from '../checks.ts';
 import type { Context, StepResult } from '../context.ts';
-import { backendOf, moveTo, withSession } from '../context.ts';
+import { backendOf, effect, moveTo, withSession } from '../context.ts';
 import type { Served } from '../current.ts';
 import { describe, readOwn } from '../current.ts';
 import { revokeDebt } from '../debts.ts';
 import { asKept } from '../fields.ts';
-import type { Debt, Intent, Known, Member, Rotation } from '../model.ts';
-import { namePrefixOf, sealIdOf } from '../model.ts';
+import type { Debt, DebtStep, Intent, Known, Member, Rotation } from '../model.ts';
+import { namePrefixOf, rotationOfName, sealIdOf } from '../model.ts';
 import type { Draft } from '../store.ts';
 
 type Seals = NonNullable<Draft['seals']>[number][];
@@ -19,13 +19,15 @@ type Seals = NonNullable<Draft['seals']>[number][];
 export async function intend(context: Context, rotation: Rotation): Promise<StepResult> {
   const blocked = await discardsOwed(context, rotation);
   if (blocked !== null) return blocked;
+  const isContain = rotation.data.mode === 'contain';
+  const disabled = isContain ? await disableAtOnce(context, rotation) : new Set<string>();
   const members: Member[] = [];
   const seals: Seals = [];
+  const debts: Debt[] = [];
   for (const member of rotation.data.members) {
-    members.push(await intendMember(context, rotation, member, seals));
+    members.push(await intendMember(context, rotation, member, seals, debts));
   }
-  const debts =
-    rotation.data.mode === 'contain' ? await containDebts(context, rotation, members) : [];
+  if (isContain) debts.push(...(await containDebts(context, rotation, members, disabled)));
   const moved = await moveTo(context, rotation, 'minting', { members }, { seals, debts });
   for (const member of members) context.freshIntents.add(intentKey(rotation.id, member));
   return moved;
@@ -51,11 +53,47 @@ async function discardsOwed(context: Context, rotation: Rotation): Promise<StepR
   return null;
 }
 
+/** Where the issuer can disable, the leaked credential is refused before anything else is looked at: that can be undone. */
+async function disableAtOnce(context: Context, rotation: Rotation): Promise<ReadonlySet<string>> {
+  const disabled = new Set<string>();
+  for (const { policy, secret } of rotation.data.members) {
+    const ref = (await context.store.secret(secret))?.data.current?.ref ?? null;
+    if (ref === null || !context.ports.provider(policy).traits.capabilities.disable) continue;
+    await withSession(context, policy, async (session) => {
+      const disable = session.disable?.bind(session);
+      if (disable === undefined) return;
+      refuseSelfAdmin(await checkIfPossible(session, context.signal), secret);
+      await effect(context, 'disable', () => disable(ref, context.signal));
+      disabled.add(ref);
+    });
+  }
+  return disabled;
+}
+
+/** A check that cannot be made does not keep a leaked key alive; the checks before the mint ask again. */
+async function checkIfPossible(
+  session: ProviderSession,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  try {
+    return await session.check(signal);
+  } catch {
+    return [];
+  }
+}
+
+/** Disabling the credential that the provider authenticates with would lock everybody out. */
+function refuseSelfAdmin(findings: readonly Finding[], secret: string): void {
+  const own = findings.filter((finding) => finding.name === 'self-admin');
+  refuseRed(own, secret);
+}
+
 async function intendMember(
   context: Context,
   rotation: Rotation,
   member: Member,
   seals: Seals,
+  debts: Debt[],
 ): Promise<Member> {
   const { policy, secret } = member;
   const { ports, store, signal } = context;
@@ -99,6 +137,7 @@ async function intendMember(
         ? null
         : await identify(context, rotation, member, served, session, inventory, dataKey, seals);
     const olds = oldsOf(member, previous, row?.data.current ?? null);
+    debts.push(...(await strays(context, rotation, member, inventory, olds)));
     const owed = (await store.debts(secret)).filter((debt) => debt.kind !== 'discard').length;
     if (!hasRoom({ traits, inventory, hasCurrent: served !== null, owed }))
       throw noRoom(secret, traits, owed);
@@ -122,6 +161,32 @@ async function intendMember(
     };
     return { ...member, generation: generation + 1, previous, olds, intent };
   });
+}
+
+/** Credentials of our own earlier mints that nothing names any more, as one that landed long after its answer was lost. */
+async function strays(
+  context: Context,
+  rotation: Rotation,
+  member: Member,
+  inventory: readonly CredentialInfo[],
+  olds: readonly Known[],
+): Promise<Debt[]> {
+  const { secret } = member;
+  const owed = await context.store.debts(secret);
+  const isNamed = (ref: string) =>
+    olds.some((old) => old.ref === ref) || owed.some((debt) => debt.data.credential?.ref === ref);
+  const debts: Debt[] = [];
+  for (const { ref, name } of inventory) {
+    const id = name === undefined ? null : rotationOfName(secret, name);
+    if (id === null || isNamed(ref)) continue;
+    // The name alone proves nothing: the rotation must stand in this journal and have ended.
+    const before = await context.store.rotation(id);
+    if (before === null || before.active || !before.secrets.includes(secret)) continue;
+    // The fingerprint only tells debts apart: the value of a stray was never seen.
+    const stray = { ref, generation: 0, fingerprint: `stray ${ref}`, sealedBy: id, sealId: null };
+    debts.push(revokeDebt(context.ports, rotation, member, stray));
+  }
+  return debts;
 }
 
 async function sealPrepared(
@@ -243,6 +308,7 @@ async function containDebts(
   context: Context,
   rotation: Rotation,
   members: readonly Member[],
+  disabled: ReadonlySet<string>,
 ): Promise<Debt[]> {
   const debts: Debt[] = [];
   for (const member of members) {
@@ -260,7 +326,8 @@ async function containDebts(
     const open = await context.store.debts(member.secret);
     for (const old of member.olds) {
       if (open.some((debt) => debt.data.credential?.fingerprint === old.fingerprint)) continue;
-      debts.push(revokeDebt(context.ports, rotation, member, old, { mayKillCurrent: true }));
+      const done: DebtStep[] = old.ref !== null && disabled.has(old.ref) ? ['disabled'] : [];
+      debts.push(revokeDebt(context.ports, rotation, member, old, { mayKillCurrent: true, done }));
     }
   }
   return debts;

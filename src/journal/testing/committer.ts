@@ -1,9 +1,9 @@
 /** A process that owns a journal and commits without end, or stops inside a transaction: for tests that kill it. */
 import { DatabaseSync } from 'node:sqlite';
-import { createAuditChain } from '../audit/chain.ts';
-import { systemClock } from '../clock.ts';
-import { auditEvent, rotationRow } from './contract-support.ts';
-import { openSqliteJournal } from './sqlite.ts';
+import { createAuditChain } from '../../audit/chain.ts';
+import { systemClock } from '../../clock.ts';
+import { auditEvent, rotationRow } from '../contract-support.ts';
+import { openSqliteJournal } from '../sqlite.ts';
 
 const [directory = '', mode = 'commit'] = process.argv.slice(2);
 const chain = createAuditChain(Buffer.alloc(32, 7));
