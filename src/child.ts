@@ -1,6 +1,6 @@
 /** How a child process is run: no shell, a small environment, a deadline for its whole process group, output that no error carries. */
 import { constants } from 'node:os';
-import { execa, type Options } from 'execa';
+import type { Options } from 'execa';
 import { RotatedError } from './errors.ts';
 
 export interface ChildCall {
@@ -59,7 +59,9 @@ export async function runChild(call: ChildCall): Promise<ChildResult> {
     forceKillAfterDelay: call.killAfterMs ?? 2_000,
   } as const satisfies Options;
 
-  const child = spawn(program, args, options);
+  // Loaded at the first child: a fifth of the daemon's start otherwise, also where no policy names a command.
+  const { execa } = await import('execa');
+  const child = spawn(execa, program, args, options);
   const result = await child;
   if (result.timedOut || result.isCanceled || result.isMaxBuffer) {
     // The leader may have obeyed SIGTERM while a descendant ignored it. A group's number is not reused while it has a
@@ -86,7 +88,12 @@ export async function runChild(call: ChildCall): Promise<ChildResult> {
   };
 }
 
-function spawn<O extends Options>(program: string, args: readonly string[], options: O) {
+function spawn<O extends Options>(
+  execa: typeof import('execa').execa,
+  program: string,
+  args: readonly string[],
+  options: O,
+) {
   try {
     return execa(program, args, options);
   } catch (error) {

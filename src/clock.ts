@@ -51,5 +51,5 @@ function readBootId(): string {
 
 /** Sortable by creation instant: 12 hex digits of milliseconds, then 16 of randomness. */
 export function newId(clock: Clock, random: Random): string {
-  return clock.now().toString(16).padStart(12, '0') + random.bytes(8).toString('hex');
+  return Math.floor(clock.now()).toString(16).padStart(12, '0') + random.bytes(8).toString('hex');
 }

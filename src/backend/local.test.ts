@@ -9,10 +9,12 @@ import { systemClock, systemRandom } from '../clock.ts';
 import { openSqliteJournal, type SqliteJournal } from '../journal/sqlite.ts';
 import { localKey } from '../secret/key-encryption-key.ts';
 import { createSealer } from '../secret/sealer.ts';
+import { Secret } from '../secret/secret.ts';
 import type { Backend } from './backend.ts';
 import { backendContract } from './contract.ts';
 import { fields, note } from './contract-support.ts';
 import { createLocalBackend } from './local.ts';
+import type { LocalRows } from './local-rows.ts';
 
 const clock = systemClock();
 const random = systemRandom();
@@ -206,4 +208,35 @@ test('a secret renamed in the policy takes its fields along', async () => {
   await backend.promote('i', { ...change, pending: second }, signal);
   const { current } = await backend.describe('i', signal);
   expect(Object.keys(current?.owners ?? {})).toEqual(['new-name']);
+});
+
+test('a neighbour that came and went between reading and writing is noticed: its version number is not reused', async () => {
+  await using here = await place();
+  const { backend, journal } = await here.open();
+  const key = localKey(random.bytes(32), random);
+  let interfere = true;
+  const rows: LocalRows = {
+    ...journal.localRows,
+    async transact(work) {
+      if (interfere) {
+        interfere = false;
+        const write = { txn: 'neighbour', expectCurrent: null };
+        await backend.stage('i', fields({ B: 'b' }), [note('beta', 1, ['B'])], write, signal);
+        await backend.discard('i', 'neighbour', signal);
+      }
+      return journal.localRows.transact(work);
+    },
+  };
+  const sealer = createSealer({ current: key, all: [key] }, random);
+  const slow = createLocalBackend({ rows, sealer, digestKey: await key.derive('d'), clock });
+  const write = { txn: 't1', expectCurrent: null };
+  const version = await slow.stage(
+    'i',
+    fields({ A: 'a' }),
+    [note('alpha', 1, ['A'])],
+    write,
+    signal,
+  );
+  expect(version).toBe('2');
+  expect((await slow.read('i', 'pending', signal)).fields['A']?.equals(new Secret('a'))).toBe(true);
 });

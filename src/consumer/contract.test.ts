@@ -191,6 +191,7 @@ async function reloadingProcess(directory: string) {
       process.send({ changes: null, everything: JSON.stringify([process.argv, process.env, file]) });
     };
     process.on('SIGHUP', see);
+    process.on('disconnect', () => process.exit());
     fs.writeFileSync('server.pid', process.pid + '\\n', { mode: 0o600 });
     process.send('ready');
     setInterval(() => {}, 1000);`;

@@ -263,7 +263,8 @@ test('the key is made known to the redactor', async () => {
   const add = vi.fn();
   const url = await listen(handler().node);
   await consumer(url, { context: { redactor: { add } } }).reload([change], patience());
-  expect((add.mock.calls[0]?.[0] as Secret).reveal()).toBe(key);
+  const [added] = add.mock.calls.flat() as Secret[];
+  expect(added?.reveal()).toBe(key);
 });
 
 test('addresses that differ only in their writing are one consumer', () => {

@@ -47,7 +47,7 @@ const byPidfile: SignalSpec = {
 
 /** A process that says so when it gets a SIGHUP, and repeats what it is sent. `mark` stands in its arguments. */
 async function server(mark = 'none', uid?: number): Promise<ChildProcess & { pid: number }> {
-  const source = `process.on('SIGHUP', () => process.send('told')); process.on('message', (m) => process.send(m)); process.send('up');`;
+  const source = `process.on('SIGHUP', () => process.send('told')); process.on('message', (m) => process.send(m)); process.on('disconnect', () => process.exit()); process.send('up');`;
   const child = spawn(process.execPath, ['-e', source, '--', mark, '--reload'], {
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     ...(uid === undefined ? {} : { uid }),

@@ -12,7 +12,7 @@ import { hasState } from '../wiring/has-state.ts';
 import { type Deployment, openDeployment } from '../wiring/deployment.ts';
 import { leaseTtlMs, type OwnOptions, type Ownership, takeOwnership } from '../wiring/owner.ts';
 import { keySourceOf, type Places, recordPlaces } from '../wiring/places.ts';
-import { type HealthServer, serveHealth } from './health.ts';
+import type { HealthServer } from './health.ts';
 import { createLog, type LogLevel } from './logs.ts';
 import type { Metrics } from './metrics.ts';
 
@@ -139,6 +139,7 @@ async function serve(
   const following = new AbortController();
   try {
     if (options.listen !== null && metrics !== null) {
+      const { serveHealth } = await import('./health.ts');
       health = await serveHealth(options.listen, {
         alive: () =>
           clock.monotonicMs() - owner.renewedAtMs() < leaseTtlMs

@@ -11,6 +11,7 @@ import {
   ttlMs,
   type Work,
 } from './contract-support.ts';
+import type { Commit } from './journal.ts';
 
 export function leaseContract(subject: JournalSubject): void {
   const here = (work: Work) => onFreshStore(subject, work);
@@ -42,6 +43,44 @@ export function leaseContract(subject: JournalSubject): void {
         );
         expect(await other.secrets()).toEqual([]);
         await other.assertFence(taken.fence);
+      }));
+
+    test.each<[string, Partial<Commit>]>([
+      ['with an audit line', { audit: [auditEvent('x')] }],
+      ['without one', {}],
+    ])(
+      'the first commit after a takeover is refused, although nothing told this process of it: %s',
+      (_, more) =>
+        here(async (journal, fence, { clock, store }) => {
+          await journal.commit({ fence, audit: [auditEvent('before')] });
+          await using other = await store.open(clock);
+          clock.upMs += ttlMs;
+          await other.acquire(holder, ttlMs);
+          const row = secretRow('db');
+          await refuses(
+            journal.commit({ fence, secrets: [{ expectVersion: 0, row }], ...more }),
+            'fence-lost',
+          );
+          expect(await other.secrets()).toEqual([]);
+          expect((await other.auditHead())?.seq).toBe(1);
+        }),
+    );
+
+    test('owners that take turns continue one audit log', () =>
+      here(async (journal, fence, { clock, store }) => {
+        await using other = await store.open(clock);
+        let [mine, theirs] = [fence, 0];
+        for (let turn = 0; turn < 3; turn++) {
+          await journal.commit({ fence: mine, audit: [auditEvent('mine')] });
+          await journal.release(mine);
+          theirs = (await other.acquire(holder, ttlMs)).fence;
+          await other.commit({ fence: theirs, audit: [auditEvent('theirs')] });
+          await other.release(theirs);
+          mine = (await journal.acquire(holder, ttlMs)).fence;
+        }
+        const lines = await journal.auditLines(1, 100);
+        expect(lines.map(({ seq }) => seq)).toEqual([1, 2, 3, 4, 5, 6]);
+        expect((await other.auditHead())?.mac).toBe(lines[5]?.mac);
       }));
 
     test('past its lease an owner may not act, but may record what it did, until another one comes', () =>
@@ -111,7 +150,7 @@ export function leaseContract(subject: JournalSubject): void {
         clock.upMs += 2_000;
         expect(await journal.uptimeMs()).toBe(start + 7_000);
         const rebooted = { ...manualClock(), bootId: 'boot-b', wallMs: 0 };
-        let upMs = 3;
+        let upMs = clock.upMs + 40_000;
         await using other = await store.open({ ...rebooted, monotonicMs: () => upMs });
         // What passed since the last record cannot be told from the time that the machine was off.
         expect(await other.uptimeMs()).toBe(start + 5_000);

@@ -159,6 +159,7 @@ export function rowsContract(subject: JournalSubject): void {
             journal.commit({
               fence,
               audit: [auditEvent('written', { index })],
+              rotations: [{ expectVersion: 0, row: rotationRow(`r${index}`) }],
               secrets: [{ expectVersion: 0, row: secretRow(name) }],
             }),
           ),
@@ -167,6 +168,7 @@ export function rowsContract(subject: JournalSubject): void {
           names.map((name) => name !== 'taken'),
         );
         expect((await journal.secrets()).length).toBe(41);
+        expect((await journal.unfinished()).length).toBe(40);
         const lines = await journal.auditLines(1, 100);
         expect(lines.map(({ seq }) => seq)).toEqual(
           Array.from({ length: 40 }, (_, index) => index + 1),

@@ -17,6 +17,8 @@ import {
   secretRow,
   ttlMs,
 } from './contract-support.ts';
+import { openDatabase } from './database.ts';
+import { systemProcesses } from './process.ts';
 import { openSqliteJournal, type SqliteJournal, type SqliteJournalOptions } from './sqlite.ts';
 
 const chain = createAuditChain(Buffer.alloc(32, 7));
@@ -185,6 +187,33 @@ function withSteps(clock: Clock): Clock {
   };
 }
 
+test('only a process of this namespace, certainly ended, counts as gone', async () => {
+  const processes = systemProcesses();
+  const child = await started('own');
+  const pid = child.pid ?? 0;
+  const identity = processes.identity(pid);
+  expect(processes.isGone(pid, identity)).toBe(false);
+  expect(processes.isGone(process.pid, processes.identity(process.pid))).toBe(false);
+  // The number was given to another process since.
+  expect(processes.isGone(process.pid, identity)).toBe(true);
+  child.kill('SIGKILL');
+  await once(child, 'close');
+  expect(processes.isGone(pid, identity)).toBe(true);
+  expect(processes.isGone(pid, identity.replace('pid:', 'pid:9'))).toBe(false);
+});
+
+test('every connection syncs each commit, logs ahead, and overwrites what it deletes', async () => {
+  await made();
+  const database = openDatabase(join(directory, 'state.sqlite'));
+  try {
+    expect(database.get('PRAGMA synchronous')).toEqual({ synchronous: 2 });
+    expect(database.get('PRAGMA journal_mode')).toEqual({ journal_mode: 'wal' });
+    expect(database.get('PRAGMA secure_delete')).toEqual({ secure_delete: 1 });
+  } finally {
+    database.close();
+  }
+});
+
 test('a newer state is refused and left as it is', async () => {
   await made();
   const database = new DatabaseSync(join(directory, 'state.sqlite'));
@@ -203,7 +232,8 @@ test('a newer state is refused and left as it is', async () => {
 test.each([
   ['another file', 0, Buffer.from('this is a text file, not a database\n'.repeat(50))],
   ['a damaged header', 20, Buffer.alloc(60, 0xff)],
-  ['a damaged page', 5_000, Buffer.alloc(3_000, 0x5a)],
+  ['a damaged first table', 5_000, Buffer.alloc(3_000, 0x5a)],
+  ['a damaged page of data', 100_352, Buffer.alloc(900, 0x5a)],
 ])(
   'a corrupt state is refused, says what to do, and is left as it is: %s',
   async (_, at, damage) => {

@@ -35,6 +35,11 @@ export function buildConsumer(input: ConsumerInput, at: Path, tools: BuildTools)
         : { ...common, kind, command: resolveCommand(commandOf(input.exec), tools) };
     case 'file': {
       const file = buildFile(input.file, place, tools);
+      if (common.role === 'verifier' && file !== null && file.format !== 'json') {
+        tools.report(place, 'conflict', `A verifier accepts several generations at once, which ${file.format} cannot hold.`, {
+          example: 'file: { path: /run/verifier/keys.json, format: json }',
+        });
+      }
       return file === null ? null : { ...common, ...file };
     }
     default:

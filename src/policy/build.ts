@@ -15,7 +15,7 @@ import type { Path, Place } from './document.ts';
 import { formatDuration } from './duration.ts';
 import { nearest } from './nearest.ts';
 import type { Json, Policy, Schedule } from './policy.ts';
-import { providerExamples } from './provider-examples.ts';
+import { providerExample } from './provider-examples.ts';
 import { parseReference } from './reference.ts';
 import { keyPatterns, type SecretInput } from './shape.ts';
 
@@ -114,7 +114,7 @@ function buildProvider(
     const hint =
       near === null ? `Known: ${[...context.providers].sort().join(', ')}.` : `Did you mean ${near}?`;
     report(typeof input === 'string' ? at : [...at, 'use'], 'unknown-provider', `There is no such provider. ${hint}`, {
-      example: providerExamples[near ?? 'generated'] ?? `provider: { use: ${near ?? 'generated'} }`,
+      example: providerExample(near ?? 'generated'),
     });
   } else {
     tools.options(use, schema, options, at);

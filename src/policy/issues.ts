@@ -125,7 +125,7 @@ function isOtherKind(issue: Issue, seen: unknown): boolean {
 
 function unknownKey(key: string, path: Path, known: readonly string[]): Mistake {
   const near = nearest(key, known);
-  const home = near === null ? homes[key] : undefined;
+  const home = near === null && Object.hasOwn(homes, key) ? homes[key] : undefined;
   const hint =
     near !== null
       ? ` Did you mean ${near}?`

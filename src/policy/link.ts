@@ -24,6 +24,7 @@ export function linkFiles(
   }
   const byName = new Map<string, Policy>();
   const byItem = new Map<string, Policy[]>();
+  const byFile = new Map<string, Policy>();
   for (const { policies, notify } of files) {
     for (const policy of policies) {
       const first = byName.get(policy.name);
@@ -42,6 +43,13 @@ export function linkFiles(
       const hooks = wanted.flatMap(({ name }) => notifiers.get(name)?.spec ?? []);
       // A hook that has a mistake of its own, or stands in a file that cannot be read, must not stop a rotation.
       if (wanted.some(({ name }) => isMissed(name))) continue;
+      const taken = filesOf(policy).find((path) => byFile.has(path));
+      const owner = taken === undefined ? undefined : byFile.get(taken);
+      if (taken !== undefined && owner !== undefined) {
+        problems.push(fileTaken(taken, policy, owner));
+        continue;
+      }
+      for (const path of filesOf(policy)) byFile.set(path, policy);
       byName.set(policy.name, hooks.length === 0 ? policy : { ...policy, notify: hooks });
       byItem.set(item, [...others, policy]);
     }
@@ -108,6 +116,25 @@ function sharesField(a: Policy, b: Policy): boolean {
   // Without names of fields the whole item is meant.
   if (own === null || theirs === null) return true;
   return Object.keys(own).some((field) => Object.hasOwn(theirs, field));
+}
+
+function filesOf({ consumers }: Policy): readonly string[] {
+  return consumers.flatMap((one) => (one.kind === 'file' ? [one.path] : []));
+}
+
+function fileTaken(path: string, policy: Policy, owner: Policy): PolicyProblem {
+  const { file, line, column } = policy.source;
+  const at = `${owner.source.file}:${owner.source.line}:${owner.source.column}`;
+  return {
+    code: 'file-taken',
+    file,
+    line,
+    column,
+    path: `secrets.${policy.name}.consumers`,
+    message: `The secret ${owner.name} at ${at} renders its values into the same file: a file holds one secret.`,
+    seen: path,
+    example: `file: { path: /run/${policy.name}.env, format: env }`,
+  };
 }
 
 function itemTaken(item: string, policy: Policy, rival: Policy): PolicyProblem {

@@ -145,9 +145,9 @@ function createReader(
       const fresh = fromCache(cached);
       if (fresh !== null) return { file, fresh, lastGood: fresh, problems: [], entry: null };
     }
-    const text = read.bytes.toString('utf8');
-    await loadProviders(text, file, context);
-    const { parsed, problems } = parseFile(text, file, context, tools);
+    const yaml = readDocument(read.bytes.toString('utf8'));
+    await loadProviders(yaml.document?.value, file, context);
+    const { parsed, problems } = parseFile(yaml, file, context, tools);
     const value = JSON.stringify({ parserVersion, parsed });
     const entry = problems.length === 0 ? { key, digest, value } : null;
     return { file, fresh: parsed, lastGood: fromCache(cached), problems, entry };
@@ -204,12 +204,10 @@ function placeOf(problem: PolicyProblem): string {
   return `${problem.file}:${problem.line}:${problem.column}:${problem.code}`;
 }
 
-async function loadProviders(text: string, file: string, context: LoadContext): Promise<void> {
+async function loadProviders(value: unknown, file: string, context: LoadContext): Promise<void> {
   const { loadProvider, providers } = context;
-  // Only where a name stands that is not built in is the text read a second time.
   if (loadProvider === undefined) return;
-  const uses = /\buse:|\bprovider:/.test(text) ? providersNamedIn(readDocument(text).document?.value) : [];
-  for (const use of uses) {
+  for (const use of providersNamedIn(value)) {
     if (!providers.includes(use)) await loadProvider(use, path.dirname(path.resolve(file)));
   }
 }

@@ -16,10 +16,10 @@ import { expectedAt } from './expected.ts';
 import { type Mistake, toMistakes, valueAt } from './issues.ts';
 import { knownKeysAt } from './known-keys.ts';
 import { linkFiles } from './link.ts';
-import { findPlaintext } from './plaintext.ts';
+import { findPlaintext, looksSecret, type PlaintextFind } from './plaintext.ts';
 import type { NotifyName, ParsedFile, PlacedNotifier } from './parsed.ts';
 import type { Policy, PolicyProblem } from './policy.ts';
-import { providerExamples } from './provider-examples.ts';
+import { providerExample } from './provider-examples.ts';
 import { scrub, seenAt } from './seen.ts';
 import { fileShape, keyPatterns, type NotifierInput, type SecretInput } from './shape.ts';
 
@@ -45,7 +45,7 @@ export function createParseTools(): ParseTools {
  * stand in the same text; `loadPolicies` knows those of the whole folder.
  */
 export function parsePolicyText(text: string, file: string, context: PolicyContext): ParsedText {
-  const { parsed, problems } = parseFile(text, file, context, createParseTools());
+  const { parsed, problems } = parseFile(readDocument(text), file, context, createParseTools());
   if (parsed === null) return { policies: [], notifiers: [], problems };
   const linked = linkFiles([parsed]);
   return {
@@ -57,12 +57,11 @@ export function parsePolicyText(text: string, file: string, context: PolicyConte
 
 /** `parsed` is null where the text cannot be read as YAML. */
 export function parseFile(
-  text: string,
+  { document, mistakes }: ReturnType<typeof readDocument>,
   file: string,
   context: PolicyContext,
   tools: ParseTools,
 ): { readonly parsed: ParsedFile | null; readonly problems: readonly PolicyProblem[] } {
-  const { document, mistakes } = readDocument(text);
   const syntax = mistakes.map(
     ({ code, message, example, line, column }): PolicyProblem => ({ code, file, line, column, path: '', message, seen: null, example }),
   );
@@ -90,12 +89,14 @@ class FileReader {
   readonly #context: PolicyContext;
   readonly #tools: ParseTools;
   readonly #mistakes: Mistake[] = [];
+  readonly #plaintext: readonly PlaintextFind[];
 
   constructor(document: PolicyDocument, file: string, context: PolicyContext, tools: ParseTools) {
     this.#document = document;
     this.#file = file;
     this.#context = context;
     this.#tools = tools;
+    this.#plaintext = findPlaintext(document.value);
   }
 
   read(): ParsedFile {
@@ -119,7 +120,7 @@ class FileReader {
       this.#report([], 'missing', message, { example: expectedAt(['secrets']).example });
     }
     const notifiers = this.#entries('notifiers').flatMap(([name, input]) =>
-      isSound(['notifiers', name]) ? this.#notifier(name, input as NotifierInput, tools) : [],
+      isSound(['notifiers', name]) && !looksSecret(name) ? this.#notifier(name, input as NotifierInput, tools) : [],
     );
     const policies: Policy[] = [];
     const notify: Record<string, readonly NotifyName[]> = {};
@@ -131,7 +132,7 @@ class FileReader {
       if (policy !== null) policies.push(policy);
       notify[name] = isSound(['secrets', name, 'notify']) ? this.#notifyNames(name, input as SecretInput) : [];
     }
-    for (const { path } of findPlaintext(value)) {
+    for (const { path } of this.#plaintext) {
       const example = plaintextExample(path);
       this.#report(path, 'plaintext-secret', 'This looks like a secret written out. A policy holds references only: move it to a backend, and rotate it, since this file was readable.', { example });
     }
@@ -150,7 +151,7 @@ class FileReader {
 
   problems(): readonly PolicyProblem[] {
     const { value } = this.#document;
-    const plaintext = findPlaintext(value);
+    const plaintext = this.#plaintext;
     const secretPaths = new Set(plaintext.map(({ path }) => path.join('\0')));
     const secrets = plaintext.map((find) => find.value);
     const problems = this.#mistakes
@@ -161,9 +162,9 @@ class FileReader {
           code,
           file: this.#file,
           ...this.#document.place(path, at),
-          path: path.join('.'),
+          path: scrub(path.join('.'), secrets),
           message: scrub(message, secrets),
-          seen: code === 'plaintext-secret' || code === 'missing' ? null : at === 'key' ? seenKey(path) : seenAt(value, path, secrets),
+          seen: code === 'plaintext-secret' || code === 'missing' ? null : at === 'key' ? seenKey(path, secrets) : seenAt(value, path, secrets),
           example: example ?? expectedAt(path).example,
         };
       });
@@ -201,9 +202,11 @@ class FileReader {
   #notifyNames(secret: string, input: SecretInput): readonly NotifyName[] {
     const at = ['secrets', secret, 'notify'];
     const names = typeof input.notify === 'string' ? [input.notify] : (input.notify ?? []);
-    return names.map((name, index) => {
+    // One that looks like a secret has its mistake, and is repeated by none that would say it is unknown.
+    return names.flatMap((name, index) => {
+      if (looksSecret(name)) return [];
       const place = Array.isArray(input.notify) ? [...at, index] : at;
-      return { name, path: place.join('.'), ...this.#document.place(place) };
+      return [{ name, path: place.join('.'), ...this.#document.place(place) }];
     });
   }
 
@@ -216,7 +219,7 @@ class FileReader {
     if (result.success) return;
     const known = (path: Path) => knownKeysAt(schema, path);
     for (const mistake of toMistakes(result.error.issues, options, known, 'provider-option')) {
-      const example = providerExamples[use] ?? `provider: { use: ${use} }`;
+      const example = providerExample(use);
       this.#mistakes.push({ ...mistake, path: [...at, ...mistake.path], example });
     }
   };
@@ -230,9 +233,9 @@ function isWithin(path: Path, above: Path): boolean {
   return above.length <= path.length && above.every((part, index) => part === path[index]);
 }
 
-function seenKey(path: Path): string | null {
+function seenKey(path: Path, secrets: readonly string[]): string | null {
   const key = path.at(-1);
-  return typeof key === 'string' && /^[\w.-]{1,63}$/.test(key) ? key : null;
+  return typeof key === 'string' && /^[\w.-]{1,63}$/.test(key) ? scrub(key, secrets) : null;
 }
 
 /** How to say at this place where the secret is, instead of what it is. */

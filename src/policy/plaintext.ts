@@ -119,6 +119,7 @@ function visit(value: unknown, path: Path, isNames: boolean, found: PlaintextFin
   }
   if (typeof value === 'object' && value !== null) {
     for (const [key, part] of Object.entries(value)) {
+      if (looksSecret(key)) found.push({ path: [...path, key], value: key });
       visit(part, [...path, key], isNamesMap(path, key), found);
     }
   }

@@ -1,5 +1,6 @@
 /** A correct `provider:` for each issuer that ships: for messages about wrong options. */
-export const providerExamples: Readonly<Record<string, string>> = {
+
+const examples: Readonly<Record<string, string>> = {
   generated: 'provider: { use: generated, kind: random, length: 32 }',
   postgres:
     'provider: { use: postgres, admin: local://admin/postgres, roles: [reports_a, reports_b], grant: reports_read }',
@@ -8,3 +9,8 @@ export const providerExamples: Readonly<Record<string, string>> = {
   operator:
     'provider: { use: operator, instructions: "Create a key.", link: "https://api.example.com/keys" }',
 };
+
+/** Of a provider from outside only its name is known. */
+export function providerExample(use: string): string {
+  return (Object.hasOwn(examples, use) ? examples[use] : undefined) ?? `provider: { use: ${use} }`;
+}

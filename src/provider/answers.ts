@@ -169,6 +169,24 @@ function parseFields(answer: unknown): Fields {
   );
 }
 
+/** Whatever can be read of an answer's fields, however wrong the rest is: for the redactor. */
+export function readableFields(answer: unknown): Fields {
+  const read: Record<string, Secret> = {};
+  try {
+    const given = (answer as { fields?: Record<string, unknown> } | null)?.fields ?? {};
+    for (const name of Object.getOwnPropertyNames(given).slice(0, fieldsMax)) {
+      try {
+        if (!forbiddenNames.has(name)) read[name] = parseValue(given[name]);
+      } catch {
+        // The next one may be readable.
+      }
+    }
+  } catch {
+    // A getter that throws: nothing to read.
+  }
+  return read;
+}
+
 function parseValue(given: unknown): Secret {
   const reveal = (given as { reveal?: unknown } | null)?.reveal;
   if (typeof reveal !== 'function') throw new UnusableAnswer('a field is not a Secret');

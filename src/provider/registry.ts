@@ -103,8 +103,8 @@ export function optionsOrThrow(
 /** The name of `names` that `name` most likely meant; null where none is near. */
 export function nearestName(name: string, names: readonly string[]): string | null {
   let best: string | null = null;
-  // More than a third of the letters wrong is another word.
-  let bestDistance = Math.floor(Math.max(name.length, 3) / 3) + 1;
+  // Two letters (one swap) may be wrong, or a third of a long name.
+  let bestDistance = Math.max(3, Math.floor(name.length / 3) + 1);
   for (const candidate of names) {
     const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];

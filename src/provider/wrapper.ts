@@ -12,6 +12,7 @@ import {
   parsePrepared,
   parseRef,
   parseVerdict,
+  readableFields,
   secretFields,
   UnusableAnswer,
 } from './answers.ts';
@@ -124,11 +125,8 @@ export function wrapSession(session: ProviderSession, options: WrapOptions): Pro
 
   /** Before the answer is even checked: whatever is wrong with it, its values are real. */
   function learnValues(answer: unknown): void {
-    try {
-      redactor.add(secretFields(parseMinted({ ...(answer as object), ref: '-' }, []).fields));
-    } catch {
-      // Not an answer with fields; the call's own check says so where it matters.
-    }
+    const fields = secretFields(readableFields(answer));
+    if (Object.keys(fields).length > 0) redactor.add(fields);
   }
 
   function sanitize(error: unknown, name: Call, effect: Effect): RotatedError {

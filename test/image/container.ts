@@ -61,7 +61,15 @@ export async function startContainer(options: ContainerOptions): Promise<Contain
   const folders = Object.entries(options.folders).flat();
   // What the image's environment says and nothing of this machine's, as in a container.
   const command = inEnvironment(config, [...config.entrypoint, ...config.command]);
-  const namespaces = ['--mount', '--pid', '--net', '--fork', '--kill-child', '--propagation', 'private'];
+  const namespaces = [
+    '--mount',
+    '--pid',
+    '--net',
+    '--fork',
+    '--kill-child',
+    '--propagation',
+    'private',
+  ];
   const argv = [
     '-c',
     script,
@@ -89,7 +97,16 @@ export async function startContainer(options: ContainerOptions): Promise<Contain
       const pid = await processOne(child);
       if (pid === null) return { exitCode: -1, output: 'process 1 has ended' };
       const user = ['--setuid', String(as), '--setgid', String(as)];
-      const into = ['--target', String(pid), '--mount', '--pid', '--net', '--root', '--wd', ...user];
+      const into = [
+        '--target',
+        String(pid),
+        '--mount',
+        '--pid',
+        '--net',
+        '--root',
+        '--wd',
+        ...user,
+      ];
       const result = await execa('nsenter', [...into, '--', ...inEnvironment(config, command)], {
         timeout: execTimeoutMs,
         stdin: 'ignore',

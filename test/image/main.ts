@@ -13,8 +13,8 @@ import { checkUnit, exposureMax, type UnitResult } from './unit.ts';
 
 interface ImageResult {
   readonly built: boolean;
-  /** Numeric, as the image declares it. */
-  readonly user: string | null;
+  /** The uid that the image declares. */
+  readonly user: number | null;
   /** Neither its own user nor root could write outside the volumes and /tmp. */
   readonly readOnlyRoot: boolean;
   /** Healthy by its own health check, made a first credential, stopped by SIGTERM with exit code 0. */
@@ -30,7 +30,7 @@ const stopWithinMs = 20_000;
 
 const policy = `secrets:
   image-check:
-    provider: generated
+    provider: { use: generated, kind: random, length: 32 }
     backend: local://image/check
     schedule: manual
     grace: 0s
@@ -91,6 +91,7 @@ async function image(context: CheckContext, problems: string[]) {
   const tag = `localhost/rotated:check-${process.pid}`;
   await ensureBaseImage(engine, path.join(storage, 'scratch'), context.progress);
   context.progress('building the Dockerfile');
+  const began = performance.now();
   await build(engine, tag);
   const container = await engine.run(['from', '--pull-never', tag]);
   try {
@@ -98,11 +99,12 @@ async function image(context: CheckContext, problems: string[]) {
     const mounted = await engine.run(['mount', container]);
     const size = await execa('du', ['-s', '--block-size=1M', mounted]);
     const sizeMb = Number.parseInt(size.stdout, 10);
-    context.progress(`built, ${sizeMb} MB; starting it as user ${config.user}`);
+    const took = Math.round((performance.now() - began) / 1_000);
+    context.progress(`built in ${took} s, ${sizeMb} MB; starting it as ${config.user}`);
     const uid = Number(/^(\d+)(?::\d+)?$/.exec(config.user)?.[1] ?? Number.NaN);
     if (!(uid > 0)) problems.push(`the image's user is "${config.user}", not a number above 0`);
     const ran = await tryOut(mounted, config, uid, context, problems);
-    return { built: true, user: config.user, sizeMb, ...ran };
+    return { built: true, user: uid, sizeMb, ...ran };
   } finally {
     await engine.run(['umount', container]);
     await engine.run(['rm', container]);

@@ -70,7 +70,7 @@ export async function recordHolds(world: World, names: readonly string[]): Promi
       if (adopted === undefined || retiring === undefined || data.kind === 'emergency') continue;
       const hasOlds = data.members.some((member) => member.olds.length > 0);
       const graceMs = Math.max(...data.members.map((member) => member.policy.graceMs));
-      if (hasOlds && retiring - adopted < graceMs)
+      if (hasOlds && graceMs - (retiring - adopted) > 1)
         broken.push(`the grace of ${row.id} ended after ${retiring - adopted} of ${graceMs} ms`);
     }
   }

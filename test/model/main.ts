@@ -11,6 +11,7 @@ await runCheck({
     const runs = at === -1 ? 150 : Number(args[at + 1]);
     const tally: Tally = { commands: 0, clockJumps: 0, violations: [] };
     let done = 0;
+    let isBroken = false;
     const property = fc.asyncProperty(
       steps,
       fc.scheduler(),
@@ -19,6 +20,11 @@ await runCheck({
         const broken: readonly Violation[] = await live(script, scheduler, worldSeed, tally);
         done += 1;
         if (done % 25 === 0) progress(`${done} lives, ${tally.commands} commands`);
+        if (broken.length > 0) {
+          if (!isBroken)
+            progress(`broken, looking for a smaller life: ${JSON.stringify(broken[0])}`);
+          isBroken = true;
+        }
         if (broken.length > 0) throw new Broken(broken);
       },
     );

@@ -16,7 +16,7 @@ export function simulatedClock(startAt: number = Date.UTC(2026, 0, 5, 12)): Simu
   let boot = 1;
   let sleepers: { at: number; wake: () => void }[] = [];
   return {
-    now: () => wall,
+    now: () => Math.floor(wall),
     monotonicMs: () => monotonic,
     get bootId() {
       return `boot-${boot}`;
