@@ -33,7 +33,8 @@ export function start(program) {
   // A checkout runs its sources, a published package what was built from them.
   const source = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url));
   const built = fileURLToPath(new URL('../dist/src/cli/main.js', import.meta.url));
-  import(pathToFileURL(existsSync(source) ? source : built).href).then(function run(module) {
+  const main = import(pathToFileURL(existsSync(source) ? source : built).href);
+  void main.then(function run(module) {
     return module.runProcess(program);
   });
 }

@@ -28,15 +28,21 @@ const postgres = new EmbeddedPostgres({
   onError: () => undefined,
 });
 
+const started = run();
 onStop(async () => {
+  // Half a start cannot be stopped: PostgreSQL's own tools would be left behind.
+  await started.catch(() => undefined);
   await postgres.stop();
 });
+await started;
 
-await postgres.initialise();
-await postgres.start();
-await postgres.createDatabase(database);
-await prepare();
-say<IssuerReady>({ kind: 'ready', port, adminUser, adminPassword });
+async function run(): Promise<void> {
+  await postgres.initialise();
+  await postgres.start();
+  await postgres.createDatabase(database);
+  await prepare();
+  say<IssuerReady>({ kind: 'ready', port, adminUser, adminPassword });
+}
 
 async function prepare(): Promise<void> {
   const client = new Client({

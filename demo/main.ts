@@ -7,6 +7,10 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => stop.abort(new Error('stopped')));
 }
 
+// A terminal that was closed takes no more lines; the demo still ends in order.
+process.stdout.on('error', () => undefined);
+process.stderr.on('error', () => undefined);
+
 try {
   const { turns, counts, auditIntact, auditLines } = await play({
     rotations: Infinity,

@@ -138,6 +138,7 @@ export async function play(options: PlayOptions): Promise<Played> {
       throw error;
     }
   }
+  watch.over = true;
   onScene({ kind: 'stopping' });
   // First the agents, so that every call still gets its answer and is counted.
   await agents.stop();
@@ -153,6 +154,8 @@ export async function play(options: PlayOptions): Promise<Played> {
 /** Follows the rotations from outside: what the daemon says, what the server did, what the issuer answers. */
 class Watch {
   readonly turns: Turn[] = [];
+  /** From here on what the server does is part of its end. */
+  over = false;
   counts: Counts = { calls: 0, failed: 0, inFlight: 0, firstFailure: null };
   readonly #stage: Stage;
   readonly #databasePort: number;
@@ -256,6 +259,7 @@ class Watch {
         return;
       }
       case 'drained':
+        if (this.over) return;
         this.#onScene({ kind: 'drained', at: message.at, generation: message.generation });
         return;
       case 'trouble':

@@ -34,15 +34,16 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   'src/child.ts': ['src/errors.ts'],
   'src/http.ts': ['src/errors.ts'],
   'src/secret': ['src/errors.ts', 'src/clock.ts'],
-  'src/policy': leaves,
-  'src/schedule': [...leaves, 'src/policy', types.ports],
+  // The one table of cron expressions serves the parser, too.
+  'src/policy': [...leaves, 'src/schedule/cron-table.ts'],
+  'src/schedule': [...leaves, types.policy, types.ports],
   'src/provider': leaves,
   'src/backend': leaves,
   'src/verify': [...leaves, types.policy],
   'src/consumer': [...leaves, types.policy],
   'src/journal': [...leaves, 'type src/backend/local-rows.ts', 'type src/backend/backend.ts'],
   'src/audit': [...leaves, types.journal],
-  'src/notify': [...leaves, types.policy],
+  'src/notify': [...leaves, types.policy, types.ports],
   'src/rotation': [
     ...leaves,
     types.policy,
@@ -155,7 +156,6 @@ describe('every provider', () => {
     test(`${issuer} is registered, has a README and runs the contract`, () => {
       const folder = path.join('providers', issuer);
       const registry = read('providers/index.ts');
-      expect(registry).toContain(`${JSON.stringify(issuer).replaceAll('"', '')}`);
       expect(registry).toContain(`'./${issuer}/index.ts'`);
       expect(existsSync(path.join(root, folder, 'README.md'))).toBe(true);
       const tests = filesUnder(folder).filter(isTest).map(read);
@@ -181,14 +181,39 @@ describe('the machine', () => {
   });
 });
 
+/** Every call of `reveal()` there is, by file: a new one is a decision, made here with its reason. */
+const reveals: Readonly<Record<string, readonly [count: number, reason: string]>> = {
+  'providers/exec/protocol.ts': [1, 'to the command, on its stdin'],
+  'providers/generated/material.ts': [3, 'derives a public key, signs a probe'],
+  'providers/operator/index.ts': [2, 'to the probe that the policy names'],
+  'providers/postgres/connection.ts': [2, 'opens a connection'],
+  'providers/postgres/index.ts': [5, 'as SCRAM hash and login, never as SQL text'],
+  'providers/redis/connection.ts': [2, 'opens a connection'],
+  'providers/redis/index.ts': [4, 'as hash and login'],
+  'src/backend/local.ts': [1, 'counts bytes'],
+  'src/cli/commands/read.ts': [3, 'what the person asked to see'],
+  'src/consumer/http.ts': [2, 'signs a reload, checks a report'],
+  'src/consumer/key.ts': [1, 'counts bytes'],
+  'src/consumer/render.ts': [3, 'into the file that the policy names'],
+  'src/control/protocol.ts': [1, 'to the other end of a private socket'],
+  'src/provider/answers.ts': [1, 'counts bytes'],
+  'src/secret/fingerprint.ts': [1, 'into a keyed hash'],
+  'src/secret/redactor.ts': [1, 'to be recognised and removed'],
+  'src/secret/sealer.ts': [1, 'into a seal'],
+  'src/verify/exec.ts': [1, 'to the check, in its environment'],
+  'src/verify/http.ts': [1, 'to the check, in its request'],
+};
+
 describe('secrets', () => {
   test('are revealed in these places and nowhere else', () => {
     const counts: Record<string, number> = {};
-    for (const file of production) {
+    for (const file of production.filter((one) => !/\/contract[\w-]*\.ts$/.test(one))) {
       const count = code(file).match(/\.reveal\(\)/g)?.length ?? 0;
       if (count > 0) counts[file] = count;
     }
-    expect(counts).toMatchSnapshot();
+    expect(counts).toEqual(
+      Object.fromEntries(Object.entries(reveals).map(([file, [count]]) => [file, count])),
+    );
   });
 });
 
@@ -209,7 +234,7 @@ describe('files', () => {
   });
 
   test('name no word of the workplace', () => {
-    const words = new RegExp(`/wo${'rk'}/|far${'m'}-`);
+    const words = new RegExp(['/wo', 'rk/|far', 'm-'].join(''));
     const wrong = [
       ...sources,
       ...filesUnder('test'),
@@ -225,7 +250,7 @@ describe('error codes', () => {
     const documented = [...read('docs/errors.md').matchAll(/^### `([a-z-]+)`$/gm)].map(
       (match) => match[1],
     );
-    expect(documented.toSorted()).toEqual(Object.keys(errorCodes).toSorted());
+    expect(new Set(documented)).toEqual(new Set(Object.keys(errorCodes)));
     expect(new Set(documented).size).toBe(documented.length);
   });
 
@@ -238,6 +263,75 @@ describe('error codes', () => {
     expect(missing).toEqual([]);
   });
 });
+
+describe('docs', () => {
+  const pages = ['README.md', ...filesUnder('docs')].filter((file) => file.endsWith('.md'));
+
+  test('name only commands and options that exist', async () => {
+    const { commands } = await import('../src/cli/commands.ts');
+    const { Command } = await import('commander');
+    const { addCommonOptions } = await import('../src/cli/command.ts');
+    const optionsOf = new Map<string, ReadonlySet<string>>();
+    for (const [name, entry] of Object.entries(commands)) {
+      const command = new Command(name);
+      addCommonOptions(command);
+      (await entry.load()).configure(command);
+      const flags = command.options.map((option) => option.long ?? '');
+      optionsOf.set(name, new Set([...flags, '--help', '--version']));
+    }
+    const wrong: string[] = [];
+    let seen = 0;
+    for (const page of pages) {
+      for (const [program, ...words] of commandLines(read(page))) {
+        seen += 1;
+        const [first] = words;
+        const isBare = first === undefined || first.startsWith('-');
+        const name = words.includes('--now') && isBare ? 'now' : isBare ? 'serve' : first;
+        const known = optionsOf.get(name);
+        if (
+          program === 'rotate' &&
+          isBare &&
+          name === 'serve' &&
+          first !== undefined &&
+          first !== '--help'
+        ) {
+          wrong.push(`${page}: ${program} ${words.join(' ')}`);
+        }
+        const unknown = words.filter(
+          (word) =>
+            word.startsWith('--') &&
+            word !== '--now' &&
+            known?.has(word.split('=')[0] ?? '') !== true,
+        );
+        if (known === undefined || unknown.length > 0)
+          wrong.push(`${page}: ${program} ${words.join(' ')}`);
+      }
+    }
+    expect(wrong).toEqual([]);
+    expect(seen).toBeGreaterThan(20);
+  });
+});
+
+/** Every `rotate …` and `rotated …` in code, as words; in a block, what follows two spaces explains. */
+function commandLines(text: string): string[][] {
+  const blocks = [...text.matchAll(/^```\w*\n([\s\S]*?)^```/gm)].flatMap((match) =>
+    (match[1] ?? '').split('\n'),
+  );
+  const spans = [...text.replaceAll(/^```[\s\S]*?^```/gm, '').matchAll(/`([^`\n]+)`/g)].map(
+    (match) => match[1] ?? '',
+  );
+  return [...blocks, ...spans]
+    .map((line) =>
+      line
+        .trim()
+        .replace(/^\$ /, '')
+        .replace(/^(npx|sudo( -u \w+)?) /, ''),
+    )
+    .filter((line) => /^rotated?( |$)/.test(line))
+    .map((line) =>
+      (line.split(/ {2,}|\s+[#|>&]\s*/)[0] ?? '').replaceAll(/"[^"]*"/g, 'TEXT').split(' '),
+    );
+}
 
 function allows(entry: string, { to, typeOnly }: Import): boolean {
   const wantsType = entry.startsWith('type ');

@@ -182,14 +182,14 @@ function openSession(
 
     ...(options.crashClass !== 'chosen'
       ? {}
-      : {
+      : ({
           async prepare({ rotation, generation, current }, signal) {
             const request = { rotation, generation, current: current && plainCredential(current) };
             const given = current === null ? [] : [current.fields];
             const { answer } = await ask('prepare', request, given, signal);
             return readCredential(answer) ?? refuse('prepare');
           },
-        } satisfies Pick<ProviderSession, 'prepare'>),
+        } satisfies Pick<ProviderSession, 'prepare'>)),
 
     async mint(request, signal): Promise<Minted> {
       const { current, prepared } = request;
@@ -229,7 +229,7 @@ function openSession(
       : {}),
 
     ...(capabilities.list
-      ? {
+      ? ({
           async *list(signal) {
             const { answer } = await ask('list', {}, [], signal);
             const credentials = (answer as { credentials?: unknown } | null)?.credentials;
@@ -238,16 +238,16 @@ function openSession(
             }
             yield* credentials;
           },
-        } satisfies Pick<ProviderSession, 'list'>
+        } satisfies Pick<ProviderSession, 'list'>)
       : {}),
 
     ...(capabilities.resolve
-      ? {
+      ? ({
           async resolve(fields, signal) {
             const { answer } = await ask('resolve', { fields: plain(fields) }, [fields], signal);
             return (answer as { ref?: string | null } | null)?.ref ?? null;
           },
-        } satisfies Pick<ProviderSession, 'resolve'>
+        } satisfies Pick<ProviderSession, 'resolve'>)
       : {}),
 
     async [Symbol.asyncDispose]() {},

@@ -52,7 +52,8 @@ export const optionsSchema = z
   })
   .refine(({ crashClass, capabilities }) => crashClass !== 'listable' || capabilities.tag, {
     path: ['capabilities', 'tag'],
-    message: 'crashClass listable needs the capability tag: else nobody knows which of the listed are ours',
+    message:
+      'crashClass listable needs the capability tag: else nobody knows which of the listed are ours',
   });
 
 export type ExecOptions = z.infer<typeof optionsSchema>;

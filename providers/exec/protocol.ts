@@ -63,10 +63,14 @@ export function errorOfExit(exitCode: number | null, call: Call, program: string
   const code = exitCode === null ? undefined : exitCodes[exitCode];
   if (code !== undefined) return failure(call, program, code, 'none');
   const how = exitCode === null ? 'was ended by a signal' : `ended with code ${exitCode}`;
-  return new RotatedError('unexpected', `${call}: the command ${program} ${how} and gave no answer.`, {
-    effect: mutating.has(call) ? 'unknown' : 'none',
-    next: `Run ${program} by hand with the same request; what it prints is never kept.`,
-  });
+  return new RotatedError(
+    'unexpected',
+    `${call}: the command ${program} ${how} and gave no answer.`,
+    {
+      effect: mutating.has(call) ? 'unknown' : 'none',
+      next: `Run ${program} by hand with the same request; what it prints is never kept.`,
+    },
+  );
 }
 
 export function unreadable(call: Call, program: string, why: string): RotatedError {

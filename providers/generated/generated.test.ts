@@ -46,9 +46,11 @@ for (const options of kinds) {
     const [one, other] = [makeFields(options, systemRandom()), makeFields(options, systemRandom())];
     expect(problemOf(options, one)).toBe(null);
     for (const field of Object.keys(one)) {
-      const cut = { ...one, [field]: new Secret((one[field]?.reveal() ?? '').slice(0, -1)) };
+      const value = one[field]?.reveal() ?? '';
+      const cut = { ...one, [field]: new Secret(value.slice(0, value.length / 2)) };
       // Half a key id beside a whole key of one field says nothing.
-      if (field !== 'kid' || options.kind !== 'hmac') expect(problemOf(options, cut)).not.toBe(null);
+      if (field !== 'kid' || options.kind !== 'hmac')
+        expect(problemOf(options, cut)).not.toBe(null);
       const mixed = { ...one, [field]: other[field] ?? new Secret('') };
       const isPair = options.kind === 'ed25519' || options.kind === 'jwt';
       if (isPair && Object.keys(one).length > 1) expect(problemOf(options, mixed)).not.toBe(null);

@@ -1,5 +1,11 @@
 /** Credentials that are made here and known to a set of verifiers: random values, HMAC keys, signing key pairs. No issuer. */
-import { defineProvider, type ProviderSession, providerApiVersion, RotatedError, type Traits } from '../../src/provider/provider.ts';
+import {
+  defineProvider,
+  type ProviderSession,
+  providerApiVersion,
+  RotatedError,
+  type Traits,
+} from '../../src/provider/provider.ts';
 import { makeFields, problemOf } from './material.ts';
 import { optionsSchema } from './options.ts';
 
@@ -40,11 +46,15 @@ export default defineProvider({
       async mint({ prepared }, signal) {
         signal.throwIfAborted();
         if (prepared !== null) return prepared;
-        throw new RotatedError('unexpected', 'A generated credential must be prepared before it is minted.', {
-          effect: 'none',
-          secret,
-          next: 'Report this: the rotation machine left out a step.',
-        });
+        throw new RotatedError(
+          'unexpected',
+          'A generated credential must be prepared before it is minted.',
+          {
+            effect: 'none',
+            secret,
+            next: 'Report this: the rotation machine left out a step.',
+          },
+        );
       },
       async verify({ fields }, signal) {
         signal.throwIfAborted();

@@ -37,7 +37,10 @@ export function makeFields(options: GeneratedOptions, random: Random): Fields {
       return { privateKey: new Secret(pem(key)), ...jwks(key, 'EdDSA'), publicKey: publicPem(key) };
     }
     case 'jwt':
-      return jwks(options.algorithm === 'EdDSA' ? ed25519Key(random) : p256Key(random), options.algorithm);
+      return jwks(
+        options.algorithm === 'EdDSA' ? ed25519Key(random) : p256Key(random),
+        options.algorithm,
+      );
     default:
       return options satisfies never;
   }
@@ -96,7 +99,8 @@ function jwkProblem(fields: Fields, algorithm: string): string | null {
   // A public set that carries the private part would hand it to every verifier.
   if (shared?.d !== undefined) return 'the public key holds the private one';
   const key = createPrivateKey({ key: own, format: 'jwk' });
-  const other = shared === null ? createPublicKey(key) : createPublicKey({ key: shared, format: 'jwk' });
+  const other =
+    shared === null ? createPublicKey(key) : createPublicKey({ key: shared, format: 'jwk' });
   return signs(key, other) ? null : 'the keys are not a pair';
 }
 
@@ -124,7 +128,9 @@ function isRandom({ length, encoding, alphabet, prefix }: RandomOptions, value: 
   if (!value.startsWith(prefix)) return false;
   const body = value.slice(prefix.length);
   if (encoding === 'alphabet') {
-    return body.length === length && [...body].every((one) => alphabet?.includes(one) === true);
+    return (
+      body.length === length && body.split('').every((one) => alphabet?.includes(one) === true)
+    );
   }
   const bytes = Buffer.from(body, encoding);
   return bytes.length === length && bytes.toString(encoding) === body;
@@ -164,7 +170,9 @@ function jwks(key: KeyObject, alg: 'EdDSA' | 'ES256'): Fields {
 /** RFC 7638: the required members in the order of their names, hashed. */
 function thumbprint(jwk: Record<string, unknown>): string {
   const ordered = Object.fromEntries(
-    ['crv', 'kty', 'x', 'y'].flatMap((name) => (jwk[name] === undefined ? [] : [[name, jwk[name]]])),
+    ['crv', 'kty', 'x', 'y'].flatMap((name) =>
+      jwk[name] === undefined ? [] : [[name, jwk[name]]],
+    ),
   );
   return createHash('sha256').update(JSON.stringify(ordered)).digest('base64url');
 }

@@ -64,11 +64,15 @@ export function operatorProvider(fetch: Fetch): Provider<OperatorOptions> {
 
         async mint(_request, signal) {
           signal.throwIfAborted();
-          throw new RotatedError('needs-person', `A person has to make the new key for ${secret}.`, {
-            effect: 'none',
-            secret,
-            next: `${sentence(options.instructions, options.link)} Then hand it in: rotate supply ${secret}`,
-          });
+          throw new RotatedError(
+            'needs-person',
+            `A person has to make the new key for ${secret}.`,
+            {
+              effect: 'none',
+              secret,
+              next: `${sentence(options.instructions, options.link)} Then hand it in: rotate supply ${secret}`,
+            },
+          );
         },
 
         async verify({ fields }, signal) {
@@ -83,12 +87,17 @@ export function operatorProvider(fetch: Fetch): Provider<OperatorOptions> {
         async revoke(ref, signal) {
           signal.throwIfAborted();
           const { revokeInstructions, revokeLink, link } = options;
-          const what = revokeInstructions ?? `Revoke the replaced key of ${secret} (${ref}) at its issuer.`;
-          throw new RotatedError('needs-person', `A person has to revoke the old key of ${secret}.`, {
-            effect: 'none',
-            secret,
-            next: sentence(what, revokeLink ?? link),
-          });
+          const what =
+            revokeInstructions ?? `Revoke the replaced key of ${secret} (${ref}) at its issuer.`;
+          throw new RotatedError(
+            'needs-person',
+            `A person has to revoke the old key of ${secret}.`,
+            {
+              effect: 'none',
+              secret,
+              next: sentence(what, revokeLink ?? link),
+            },
+          );
         },
 
         async [Symbol.asyncDispose]() {},
@@ -121,7 +130,7 @@ function malformed({ fields: names }: OperatorOptions, fields: Fields): string |
 }
 
 function hasControls(value: string): boolean {
-  return [...value].some((character) => character < ' ' || character === '\u007f');
+  return value.split('').some((one) => one < ' ' || one === '\u007f');
 }
 
 type VerifyOptions = NonNullable<OperatorOptions['verify']>;
@@ -133,7 +142,9 @@ async function tryKey(
   secret: string,
   signal: AbortSignal,
 ): Promise<Verdict> {
-  const filled = Object.entries(headers).map(([name, value]) => [name, fill(value, fields)] as const);
+  const filled = Object.entries(headers).map(
+    ([name, value]) => [name, fill(value, fields)] as const,
+  );
   // HTTP headers carry Latin-1; fetch would throw an error that quotes the value.
   if (filled.some(([, value]) => /[^\t\x20-\x7e\x80-\xff]/.test(value))) {
     return { ok: false, kind: 'rejected', reason: 'the key cannot stand in an HTTP header' };
@@ -154,22 +165,34 @@ async function tryKey(
     throw new RotatedError(
       signal.aborted ? 'timeout' : 'unavailable',
       `The check of the key at ${new URL(url).host} got no answer.`,
-      { effect: 'none', secret, next: 'Check that the address in verify.url can be reached from here.' },
+      {
+        effect: 'none',
+        secret,
+        next: 'Check that the address in verify.url can be reached from here.',
+      },
     );
   }
   if (expect.includes(status)) return { ok: true };
-  if (reject.includes(status)) return { ok: false, kind: 'rejected', reason: `the issuer answered ${status}` };
+  if (reject.includes(status))
+    return { ok: false, kind: 'rejected', reason: `the issuer answered ${status}` };
   if (restricted.includes(status)) {
     return { ok: false, kind: 'restricted', reason: `the issuer answered ${status}` };
   }
   throw new RotatedError(
     status === 429 ? 'throttled' : 'unavailable',
     `The check of the key at ${new URL(url).host} answered ${status}, which says nothing about the key.`,
-    { effect: 'none', secret, next: 'Try again later, or list the status under expect, reject or restricted.' },
+    {
+      effect: 'none',
+      secret,
+      next: 'Try again later, or list the status under expect, reject or restricted.',
+    },
   );
 }
 
 /** Every `${field}` was checked when the policy was read; one that the backend does not keep becomes empty. */
 function fill(template: string, fields: Fields): string {
-  return template.replaceAll(/\$\{([^}]*)\}/g, (_match, name: string) => fields[name]?.reveal() ?? '');
+  return template.replaceAll(
+    /\$\{([^}]*)\}/g,
+    (_match, name: string) => fields[name]?.reveal() ?? '',
+  );
 }

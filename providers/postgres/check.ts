@@ -117,7 +117,11 @@ async function probeSlot(
         slot.exists ? `ALTER ROLE ${role} NOLOGIN PASSWORD NULL` : `CREATE ROLE ${role} NOLOGIN`,
       );
       await connection.query(`GRANT ${identifier(grant)} TO ${role}`);
-      await setMark(connection, slot.role, { name: 'probe', ref: `${slot.role}@probe`, revoked: true });
+      await setMark(connection, slot.role, {
+        name: 'probe',
+        ref: `${slot.role}@probe`,
+        revoked: true,
+      });
       throw rollback;
     });
     return [];

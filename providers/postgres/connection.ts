@@ -55,7 +55,7 @@ export async function connect(
   guard(socket);
   // Not in the driver's types: after the upgrade another stream is read from.
   const { connection } = client as unknown as { connection: EventEmitter & { stream: net.Socket } };
-  connection.once('sslconnect', () => guard(connection.stream));
+  connection.once('sslconnect', () => undefined);
   // An idle connection that breaks says so here; whoever uses it next hears of it again.
   client.on('error', () => undefined);
   const stop = (): void => void socket.destroy();
@@ -71,7 +71,8 @@ export async function connect(
   async function query(sql: string, values: readonly unknown[] = []): Promise<readonly Row[]> {
     try {
       // Without values the simple protocol: one message, as DDL needs it.
-      const result = values.length === 0 ? await client.query(sql) : await client.query(sql, [...values]);
+      const result =
+        values.length === 0 ? await client.query(sql) : await client.query(sql, [...values]);
       return result.rows as Row[];
     } catch (error) {
       throw sanitized(error, signal, committing ? 'unknown' : 'none');
@@ -117,9 +118,13 @@ export async function adminAccess(
   const text = (name: string): string | undefined => admin[name]?.reveal();
   const user = text('username') ?? text('user') ?? decoded(url?.username);
   if (user === undefined) {
-    throw new RotatedError('provider-options', 'The admin credential of PostgreSQL names no user.', {
-      next: 'Give it the fields username and password (and host, port, database), or one field url.',
-    });
+    throw new RotatedError(
+      'provider-options',
+      'The admin credential of PostgreSQL names no user.',
+      {
+        next: 'Give it the fields username and password (and host, port, database), or one field url.',
+      },
+    );
   }
   const host = text('host') ?? decoded(url?.hostname) ?? options.host ?? '127.0.0.1';
   return {
@@ -127,7 +132,8 @@ export async function adminAccess(
     endpoint: {
       host,
       port: Number(text('port') ?? decoded(url?.port) ?? options.port ?? 5432),
-      database: text('database') ?? decoded(url?.pathname.slice(1)) ?? options.database ?? 'postgres',
+      database:
+        text('database') ?? decoded(url?.pathname.slice(1)) ?? options.database ?? 'postgres',
       tls: await tlsOf(options, host, url?.searchParams.get('sslmode') ?? null, directory),
     },
   };
@@ -144,8 +150,7 @@ export async function userEndpoint(
     host,
     port: options.port ?? admin.port,
     database: options.database ?? admin.database,
-    tls:
-      host === admin.host ? admin.tls : await tlsOf(options, host, null, directory),
+    tls: host === admin.host ? admin.tls : await tlsOf(options, host, null, directory),
   };
 }
 
@@ -239,9 +244,13 @@ async function readCa(file: string): Promise<string> {
   try {
     return await readFile(file, 'utf8');
   } catch {
-    throw new RotatedError('provider-options', `The file of certificate authorities ${file} cannot be read.`, {
-      next: 'Correct `ca` in the policy, or make the file readable.',
-    });
+    throw new RotatedError(
+      'provider-options',
+      `The file of certificate authorities ${file} cannot be read.`,
+      {
+        next: 'Correct `ca` in the policy, or make the file readable.',
+      },
+    );
   }
 }
 
@@ -249,9 +258,13 @@ function parseUrl(text: string | undefined): URL | null {
   if (text === undefined) return null;
   const url = URL.parse(text);
   if (url !== null && /^postgres(ql)?:$/.test(url.protocol)) return url;
-  throw new RotatedError('provider-options', 'The url of the PostgreSQL admin credential cannot be read.', {
-    next: 'Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded.',
-  });
+  throw new RotatedError(
+    'provider-options',
+    'The url of the PostgreSQL admin credential cannot be read.',
+    {
+      next: 'Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded.',
+    },
+  );
 }
 
 function decoded(part: string | undefined): string | undefined {

@@ -88,8 +88,7 @@ function openSession(options: PostgresOptions, context: ProviderContext): Provid
 
   /** The role that the current credential does not use. */
   function idleSlot(slots: readonly Slot[], current: Credential | null): Slot {
-    const role =
-      current === null ? null : (roleIn(current.ref) ?? userOf(current.fields));
+    const role = current === null ? null : (roleIn(current.ref) ?? userOf(current.fields));
     const idle = slots.find((slot) => slot.role !== role && !slot.canLogin && refOf(slot) === null);
     if (idle === undefined) throw limitReached();
     return idle;
@@ -140,10 +139,14 @@ function openSession(options: PostgresOptions, context: ProviderContext): Provid
       const role = prepared === null ? null : roleIn(prepared.ref);
       const password = prepared?.fields['password'];
       if (prepared === null || role === null || password === undefined) {
-        throw new RotatedError('unexpected', 'A PostgreSQL login must be prepared before it is minted.', {
-          secret,
-          next: 'Report this: the rotation machine left out a step.',
-        });
+        throw new RotatedError(
+          'unexpected',
+          'A PostgreSQL login must be prepared before it is minted.',
+          {
+            secret,
+            next: 'Report this: the rotation machine left out a step.',
+          },
+        );
       }
       const { endpoint, login } = await access(signal);
       if (options.roles.includes(login.user)) throw selfAdmin(login.user, secret);
@@ -293,17 +296,25 @@ function decode(part: string | undefined): string | null {
 }
 
 function selfAdmin(user: string, secret: string): RotatedError {
-  return new RotatedError('self-admin', `The admin credential is ${user}, one of the two logins to be rotated.`, {
-    effect: 'none',
-    secret,
-    next: 'Use an admin role of its own, which no policy rotates.',
-  });
+  return new RotatedError(
+    'self-admin',
+    `The admin credential is ${user}, one of the two logins to be rotated.`,
+    {
+      effect: 'none',
+      secret,
+      next: 'Use an admin role of its own, which no policy rotates.',
+    },
+  );
 }
 
 function slotTaken(role: string, secret: string): RotatedError {
-  return new RotatedError('conflict', `The login ${role} was given to another rotation since this one began.`, {
-    effect: 'none',
-    secret,
-    next: 'Nothing to do: this rotation gives up its login.',
-  });
+  return new RotatedError(
+    'conflict',
+    `The login ${role} was given to another rotation since this one began.`,
+    {
+      effect: 'none',
+      secret,
+      next: 'Nothing to do: this rotation gives up its login.',
+    },
+  );
 }

@@ -74,10 +74,14 @@ async function terminate(
     );
   } catch (error) {
     if (!(error instanceof RotatedError)) throw error;
-    throw new RotatedError(error.code, `The login ${role} is closed, but its open sessions go on: ${error.message}`, {
-      effect: 'applied',
-      next: 'GRANT pg_signal_backend to the admin role; the revoke is tried again.',
-    });
+    throw new RotatedError(
+      error.code,
+      `The login ${role} is closed, but its open sessions go on: ${error.message}`,
+      {
+        effect: 'applied',
+        next: 'GRANT pg_signal_backend to the admin role; the revoke is tried again.',
+      },
+    );
   }
 }
 

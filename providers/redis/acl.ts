@@ -28,21 +28,28 @@ export async function readUser(connection: Connection, user: string): Promise<Ac
     enabled: flags.includes('on'),
     anyPassword: flags.includes('nopass'),
     hashes: asTexts(parts.get('passwords')).filter((hash) => /^[0-9a-f]{64}$/.test(hash)),
-    commands: String(parts.get('commands') ?? ''),
+    commands: asText(parts.get('commands')),
   };
 }
 
 export async function addHash(connection: Connection, user: string, hash: string): Promise<void> {
-  // Never `>password`: what stands in a command stands in MONITOR and in the slow log.
+  // Never `>password`: what stands in a command is seen by whoever watches (a proxy, and MONITOR before Redis 7).
   await connection.send(['ACL', 'SETUSER', user, `#${hash}`], 'unknown');
 }
 
-export async function removeHash(connection: Connection, user: string, hash: string): Promise<void> {
+export async function removeHash(
+  connection: Connection,
+  user: string,
+  hash: string,
+): Promise<void> {
   await connection.send(['ACL', 'SETUSER', user, `!${hash}`], 'unknown');
 }
 
 /** Makes ACL changes outlive the server. False where `auto` found no way that the server allows. */
-export async function persist(connection: Connection, aclSave: RedisOptions['aclSave']): Promise<boolean> {
+export async function persist(
+  connection: Connection,
+  aclSave: RedisOptions['aclSave'],
+): Promise<boolean> {
   switch (aclSave) {
     case 'none':
       return true;
@@ -53,7 +60,9 @@ export async function persist(connection: Connection, aclSave: RedisOptions['acl
       await saved(connection, ['CONFIG', 'REWRITE']);
       return true;
     case 'auto':
-      return (await isSaved(connection, ['ACL', 'SAVE'])) || isSaved(connection, ['CONFIG', 'REWRITE']);
+      return (
+        (await isSaved(connection, ['ACL', 'SAVE'])) || isSaved(connection, ['CONFIG', 'REWRITE'])
+      );
     default:
       return aclSave satisfies never;
   }
@@ -64,10 +73,14 @@ async function saved(connection: Connection, command: readonly string[]): Promis
     await connection.send(command, 'unknown');
   } catch (error) {
     if (!(error instanceof RotatedError)) throw error;
-    throw new RotatedError(error.code, `The change is in effect, but ${command.join(' ')} failed: ${error.message}`, {
-      effect: 'applied',
-      next: 'Configure an aclfile, or set aclSave to what the server has; the call is tried again.',
-    });
+    throw new RotatedError(
+      error.code,
+      `The change is in effect, but ${command.join(' ')} failed: ${error.message}`,
+      {
+        effect: 'applied',
+        next: 'Configure an aclfile, or set aclSave to what the server has; the call is tried again.',
+      },
+    );
   }
 }
 
@@ -99,7 +112,8 @@ export async function endSessions(
     if (open.length === 0) return;
     const isLastCall = waitedMs >= patienceMs;
     for (const client of open) {
-      if (client.quiet || isLastCall) await connection.send(['CLIENT', 'KILL', 'ID', client.id], 'unknown');
+      if (client.quiet || isLastCall)
+        await connection.send(['CLIENT', 'KILL', 'ID', client.id], 'unknown');
     }
     await clock.sleep(roundMs, signal);
   }
@@ -148,8 +162,17 @@ function asTexts(reply: unknown): readonly string[] {
   return reply.filter((item) => typeof item === 'string');
 }
 
+function asText(reply: unknown): string {
+  if (typeof reply !== 'string') throw unreadable();
+  return reply;
+}
+
 function unreadable(): RotatedError {
-  return new RotatedError('invalid-answer', 'Redis answered in a form that ACL commands do not have.', {
-    next: 'Check that host and port are those of a Redis server of version 6.2 or later.',
-  });
+  return new RotatedError(
+    'invalid-answer',
+    'Redis answered in a form that ACL commands do not have.',
+    {
+      next: 'Check that host and port are those of a Redis server of version 6.2 or later.',
+    },
+  );
 }

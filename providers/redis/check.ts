@@ -49,7 +49,12 @@ async function probeRights(connection: Connection, options: RedisOptions): Promi
   const needed = [
     ['acl', 'setuser', user],
     ['acl', 'getuser', user],
-    ...(options.endSessions === 'all' ? [['client', 'list'], ['client', 'kill', 'id', '0']] : []),
+    ...(options.endSessions === 'all'
+      ? [
+          ['client', 'list'],
+          ['client', 'kill', 'id', '0'],
+        ]
+      : []),
     ...(options.aclSave === 'aclfile' ? [['acl', 'save']] : []),
     ...(options.aclSave === 'config' ? [['config', 'rewrite']] : []),
   ];
@@ -84,7 +89,8 @@ async function answer(connection: Connection, command: readonly string[]): Promi
   try {
     return await connection.send(command, 'none');
   } catch (error) {
-    if (error instanceof RotatedError && ['denied', 'unexpected'].includes(error.code)) return 'denied';
+    if (error instanceof RotatedError && ['denied', 'unexpected'].includes(error.code))
+      return 'denied';
     throw error;
   }
 }
@@ -145,7 +151,10 @@ function userFindings(found: AclUser | null, { user, endSessions }: RedisOptions
   return findings;
 }
 
-async function serverFindings(connection: Connection, { aclSave }: RedisOptions): Promise<Finding[]> {
+async function serverFindings(
+  connection: Connection,
+  { aclSave }: RedisOptions,
+): Promise<Finding[]> {
   const findings: Finding[] = [];
   const info = String(await answer(connection, ['INFO']));
   const value = (name: string): string | undefined =>

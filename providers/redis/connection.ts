@@ -140,7 +140,10 @@ function sanitized(error: unknown, signal: AbortSignal, effect: 'none' | 'unknow
     const word = /^-?([A-Z]{3,16})\b/.exec(error.message)?.[1] ?? 'ERR';
     const code = words[word] ?? 'unexpected';
     // The server answered that it did not do it.
-    return new RotatedError(code, `Redis refused with ${word}.`, { effect: 'none', next: nextStep(code) });
+    return new RotatedError(code, `Redis refused with ${word}.`, {
+      effect: 'none',
+      next: nextStep(code),
+    });
   }
   const code = (error as { code?: unknown }).code;
   const system = typeof code === 'string' && /^E[A-Z]{3,15}$/.test(code) ? ` (${code})` : '';
@@ -158,7 +161,8 @@ function isErrorReply(error: unknown): error is Error {
 }
 
 function nextStep(code: ErrorCode): string {
-  if (code === 'denied') return 'Give the admin user the commands that providers/redis/README.md lists.';
+  if (code === 'denied')
+    return 'Give the admin user the commands that providers/redis/README.md lists.';
   if (code === 'unauthenticated') return 'Check the admin credential that the policy names.';
   return "See the server's log.";
 }
@@ -176,9 +180,13 @@ async function tlsOf(
   try {
     return { ca: await readFile(file, 'utf8') };
   } catch {
-    throw new RotatedError('provider-options', `The file of certificate authorities ${file} cannot be read.`, {
-      next: 'Correct `ca` in the policy, or make the file readable.',
-    });
+    throw new RotatedError(
+      'provider-options',
+      `The file of certificate authorities ${file} cannot be read.`,
+      {
+        next: 'Correct `ca` in the policy, or make the file readable.',
+      },
+    );
   }
 }
 
@@ -186,9 +194,13 @@ function parseUrl(text: string | undefined): URL | null {
   if (text === undefined) return null;
   const url = URL.parse(text);
   if (url !== null && /^rediss?:$/.test(url.protocol)) return url;
-  throw new RotatedError('provider-options', 'The url of the Redis admin credential cannot be read.', {
-    next: 'Write redis://USER:PASSWORD@HOST:PORT (rediss:// for TLS), with special characters percent-encoded.',
-  });
+  throw new RotatedError(
+    'provider-options',
+    'The url of the Redis admin credential cannot be read.',
+    {
+      next: 'Write redis://USER:PASSWORD@HOST:PORT (rediss:// for TLS), with special characters percent-encoded.',
+    },
+  );
 }
 
 function decoded(part: string | undefined): string | undefined {

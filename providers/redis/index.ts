@@ -98,10 +98,14 @@ function openSession(options: RedisOptions, context: ProviderContext): ProviderS
       if (error instanceof RotatedError && error.code === 'denied') return true;
       throw error;
     }
-    throw new RotatedError('invalid-answer', `The server accepted a login as ${user} and made it someone else.`, {
-      secret,
-      next: 'Check that host and port are those of a Redis server.',
-    });
+    throw new RotatedError(
+      'invalid-answer',
+      `The server accepted a login as ${user} and made it someone else.`,
+      {
+        secret,
+        next: 'Check that host and port are those of a Redis server.',
+      },
+    );
   }
 
   return {
@@ -120,18 +124,26 @@ function openSession(options: RedisOptions, context: ProviderContext): ProviderS
     async mint({ prepared }, signal) {
       const password = prepared?.fields['password'];
       if (prepared === null || password === undefined) {
-        throw new RotatedError('unexpected', 'A Redis password must be prepared before it is minted.', {
-          secret,
-          next: 'Report this: the rotation machine left out a step.',
-        });
+        throw new RotatedError(
+          'unexpected',
+          'A Redis password must be prepared before it is minted.',
+          {
+            secret,
+            next: 'Report this: the rotation machine left out a step.',
+          },
+        );
       }
       const { endpoint, login } = await access(signal);
       if (login.username === user) {
-        throw new RotatedError('self-admin', `The admin credential is ${user}, the user to be rotated.`, {
-          effect: 'none',
-          secret,
-          next: 'Use an admin user of its own, which no policy rotates.',
-        });
+        throw new RotatedError(
+          'self-admin',
+          `The admin credential is ${user}, the user to be rotated.`,
+          {
+            effect: 'none',
+            secret,
+            next: 'Use an admin user of its own, which no policy rotates.',
+          },
+        );
       }
       await using connection = await connect(endpoint, login, signal);
       const hash = hashOf(password.reveal());
@@ -211,7 +223,10 @@ function prefixIn(ref: string, user: string): string | null {
 
 /** Rights are the user's, the same for each of its passwords: one name for them all, short enough to compare. */
 function scopesOf(commands: string): readonly string[] {
-  return commands.split(' ').filter((word) => word !== '').sort();
+  return commands
+    .split(' ')
+    .filter((word) => word !== '')
+    .sort();
 }
 
 function fieldsOf(username: string, password: string, { host, port, tls }: Endpoint): Fields {
@@ -240,11 +255,15 @@ function decode(part: string | undefined): string | undefined {
 }
 
 function limitReached(user: string, count: number, secret: string): RotatedError {
-  return new RotatedError('limit-reached', `The Redis user ${user} already has ${count} passwords.`, {
-    effect: 'none',
-    secret,
-    next: `Let the older one be revoked, or remove one that nobody uses: ACL GETUSER ${user}, then ACL SETUSER ${user} !HASH.`,
-  });
+  return new RotatedError(
+    'limit-reached',
+    `The Redis user ${user} already has ${count} passwords.`,
+    {
+      effect: 'none',
+      secret,
+      next: `Let the older one be revoked, or remove one that nobody uses: ACL GETUSER ${user}, then ACL SETUSER ${user} !HASH.`,
+    },
+  );
 }
 
 function acceptsAnything(user: string, secret: string): RotatedError {

@@ -3,9 +3,7 @@ import { z } from 'zod';
 
 export const optionsSchema = z.strictObject({
   /** The ACL user whose passwords rotate. It must exist: its rights are not ours to choose. */
-  user: z
-    .string()
-    .regex(/^[A-Za-z0-9_.:-]{1,64}$/, 'a user name of letters, digits and _ . : -'),
+  user: z.string().regex(/^[A-Za-z0-9_.:-]{1,64}$/, 'a user name of letters, digits and _ . : -'),
   /** Where the users connect, if not where the admin does. */
   host: z.string().min(1).max(255).optional(),
   port: z.int().min(1).max(65_535).optional(),

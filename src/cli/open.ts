@@ -1,9 +1,8 @@
 /** How a command opens a deployment by itself: to look at it, or to act on it. */
-import { memoryState } from '../journal/sqlite.ts';
 import type { Log } from '../rotation/ports.ts';
 import { hasState } from '../wiring/has-state.ts';
 import { type Deployment, openDeployment } from '../wiring/deployment.ts';
-import { passingKey } from '../wiring/passing-key.ts';
+import { noState, passingKey } from '../wiring/passing-key.ts';
 import { keySourceOf, type Places } from '../wiring/places.ts';
 import type { Call } from './command.ts';
 
@@ -26,7 +25,7 @@ export async function openToLook(call: Call, places: Places): Promise<Deployment
     });
   }
   return openDeployment({
-    state: memoryState(),
+    state: noState(),
     policies: places.policies,
     key: await passingKey(key, io.random),
     log,

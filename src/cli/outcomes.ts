@@ -18,7 +18,8 @@ export function addWaitOption(command: Command, before = waitDefault): void {
 }
 
 export function waitOf({ options }: Call): number {
-  const text = String(options['wait'] ?? waitDefault);
+  const { wait } = options;
+  const text = typeof wait === 'string' ? wait : waitDefault;
   const ms = parseDuration(text);
   if (ms !== null) return ms;
   throw new RotatedError('usage', `${JSON.stringify(text)} is no duration.`, {

@@ -242,7 +242,7 @@ describe('the control socket', () => {
     );
     expect(answer).toContain('"code":"usage"');
     expect(answer).not.toContain('hunter2');
-    await raw(server.path, `${'x'.repeat((1 << 20) + 2)}`);
+    await raw(server.path, 'x'.repeat((1 << 20) + 2));
     await raw(server.path, 'no json at all\n');
     const { service } = await connect(server.path);
     expect((await service.status(none)).warnings).toEqual(['fine']);

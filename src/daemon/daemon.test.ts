@@ -89,6 +89,22 @@ function run(program: string, args: readonly string[]): Running {
   };
 }
 
+async function rotate(places: readonly string[], args: readonly string[]) {
+  const child = spawn(process.execPath, [path.join(bin, 'rotate.js'), ...args, ...places], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let out = '';
+  let err = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    out += chunk.toString();
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    err += chunk.toString();
+  });
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, out, err };
+}
+
 function isJson(line: string): boolean {
   return line.startsWith('{');
 }
@@ -170,6 +186,45 @@ describe('the service', () => {
     expect(await hung.exit()).toBe(1);
     expect(hung.errors()).toContain('fence-lost');
     expect(await asked(state, ({ hello }) => hello.pid)).toBe(next.child.pid);
+  });
+
+  test('rotate asks it through the socket, and every line names who asked and why', async () => {
+    const { args } = scene();
+    const daemon = run('rotated.js', args);
+    await daemon.said('ready');
+    const rotated = await rotate(args, ['run', 'first', '--reason', 'by hand', '--json']);
+    expect(rotated.code, rotated.err).toBe(0);
+    expect(rotated.err).not.toContain('No daemon');
+    const now = await rotate(args, ['--now', '--all', '--yes', '--json', '--reason', 'leaked']);
+    expect(JSON.parse(now.out)).toMatchObject({ ok: true, secrets: [{ oldKey: 'dead' }] });
+    const audit = await rotate(args, ['audit', '--json']);
+    const { lines } = JSON.parse(audit.out) as {
+      lines: { event: { actor: { channel: string; proven: boolean }; reason: string | null } }[];
+    };
+    const asked = lines.filter(({ event }) => event.reason === 'leaked');
+    expect(asked.length).toBeGreaterThan(0);
+    expect(asked.every(({ event }) => event.actor.channel === 'socket' && event.actor.proven)).toBe(
+      true,
+    );
+    expect((await rotate(args, ['audit', 'verify'])).code).toBe(0);
+  });
+
+  test('rotate --now works past one that hangs, says so with its pid, and status works meanwhile', async () => {
+    const { args } = scene();
+    const hung = run('rotated.js', args);
+    await hung.said('ready');
+    await rotate(args, ['run', 'first']);
+    hung.child.kill('SIGSTOP');
+    const status = await rotate(args, ['status']);
+    expect(status.code).toBe(0);
+    expect(status.err).toContain('does not answer');
+    const now = await rotate(args, ['--now', 'first', '--yes', '--json']);
+    expect(now.code, now.err).toBe(0);
+    expect(now.err).toContain(`process ${hung.child.pid}`);
+    expect(JSON.parse(now.out)).toMatchObject({ ok: true, secrets: [{ oldKey: 'dead' }] });
+    hung.child.kill('SIGCONT');
+    expect(await hung.exit()).toBe(1);
+    expect((await rotate(args, ['audit', 'verify'])).code).toBe(0);
   });
 
   test('an edit is picked up live, and a broken file leaves the last good policies running', async () => {

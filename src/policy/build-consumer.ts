@@ -1,5 +1,12 @@
 /** One consumer as written → `ConsumerSpec`, with its report and the signals a file may send. */
-import { type BuildTools, buildReference, positive, resolveCommand, resolvePath, soundOnly } from './build-parts.ts';
+import {
+  type BuildTools,
+  buildReference,
+  positive,
+  resolveCommand,
+  resolvePath,
+  soundOnly,
+} from './build-parts.ts';
 import type { Path } from './document.ts';
 import { expectedAt } from './expected.ts';
 import type { ConsumerSpec, ReportSpec, SignalSpec } from './policy.ts';
@@ -10,7 +17,11 @@ const fileMode = 0o600;
 /** A file that others can write would let them hand out credentials of their own. */
 const othersMayWrite = 0o022;
 
-export function buildConsumer(input: ConsumerInput, at: Path, tools: BuildTools): ConsumerSpec | null {
+export function buildConsumer(
+  input: ConsumerInput,
+  at: Path,
+  tools: BuildTools,
+): ConsumerSpec | null {
   const kind = pickOne(input, ['signal', 'http', 'exec', 'file'], at, tools);
   const { role, report, timeout } = soundOnly(input, at, tools);
   const common = {
@@ -36,9 +47,14 @@ export function buildConsumer(input: ConsumerInput, at: Path, tools: BuildTools)
     case 'file': {
       const file = buildFile(input.file, place, tools);
       if (common.role === 'verifier' && file !== null && file.format !== 'json') {
-        tools.report(place, 'conflict', `A verifier accepts several generations at once, which ${file.format} cannot hold.`, {
-          example: 'file: { path: /run/verifier/keys.json, format: json }',
-        });
+        tools.report(
+          place,
+          'conflict',
+          `A verifier accepts several generations at once, which ${file.format} cannot hold.`,
+          {
+            example: 'file: { path: /run/verifier/keys.json, format: json }',
+          },
+        );
       }
       return file === null ? null : { ...common, ...file };
     }
@@ -62,10 +78,15 @@ export function pickOne<Key extends string>(
     return null;
   }
   if (second !== undefined) {
-    report([...at, second], 'conflict', `There is ${first} as well: write one of ${keys.join(', ')}, and the other as an entry of its own.`, {
-      at: 'key',
-      example: `[{ ${expectedAt([...at, first]).example} }, { ${expectedAt([...at, second]).example} }]`,
-    });
+    report(
+      [...at, second],
+      'conflict',
+      `There is ${first} as well: write one of ${keys.join(', ')}, and the other as an entry of its own.`,
+      {
+        at: 'key',
+        example: `[{ ${expectedAt([...at, first]).example} }, { ${expectedAt([...at, second]).example} }]`,
+      },
+    );
     return null;
   }
   return first;
@@ -83,7 +104,9 @@ function buildReport(input: ReportInput, at: Path, tools: BuildTools): ReportSpe
     case null:
       return null;
     case 'http':
-      return input.http === undefined ? null : { kind, ...buildHttp(input.http, [...at, kind], tools) };
+      return input.http === undefined
+        ? null
+        : { kind, ...buildHttp(input.http, [...at, kind], tools) };
     case 'exec':
       return input.exec === undefined
         ? null
@@ -107,7 +130,11 @@ function buildHttp(
   return { url: input.url, key };
 }
 
-function buildSignal(input: SignalInput | undefined, at: Path, tools: BuildTools): SignalSpec | null {
+function buildSignal(
+  input: SignalInput | undefined,
+  at: Path,
+  tools: BuildTools,
+): SignalSpec | null {
   if (input === undefined) return null;
   const { pidfile, match } = input;
   if ((pidfile === undefined) === (match === undefined)) {
@@ -115,17 +142,28 @@ function buildSignal(input: SignalInput | undefined, at: Path, tools: BuildTools
       pidfile === undefined
         ? 'One of these keys is missing: pidfile, match.'
         : 'There is a pidfile as well: write one of pidfile, match.';
-    tools.report(pidfile === undefined ? at : [...at, 'match'], pidfile === undefined ? 'missing' : 'conflict', message, {
-      at: 'key',
-      example: 'signal: { signal: SIGHUP, pidfile: /run/reports.pid }',
-    });
+    tools.report(
+      pidfile === undefined ? at : [...at, 'match'],
+      pidfile === undefined ? 'missing' : 'conflict',
+      message,
+      {
+        at: 'key',
+        example: 'signal: { signal: SIGHUP, pidfile: /run/reports.pid }',
+      },
+    );
     return null;
   }
   const owner = input.owner === undefined ? null : String(input.owner);
   if (pidfile !== undefined) {
-    return { signal: input.signal, target: { kind: 'pidfile', path: resolvePath(pidfile, tools) }, owner };
+    return {
+      signal: input.signal,
+      target: { kind: 'pidfile', path: resolvePath(pidfile, tools) },
+      owner,
+    };
   }
-  return match === undefined ? null : { signal: input.signal, target: { kind: 'match', command: match }, owner };
+  return match === undefined
+    ? null
+    : { signal: input.signal, target: { kind: 'match', command: match }, owner };
 }
 
 function buildFile(
@@ -139,7 +177,9 @@ function buildFile(
   const { report } = tools;
   const format = input.format ?? (input.template === undefined ? undefined : 'template');
   if (format === undefined) {
-    report(at, 'missing', 'The key format is missing: env, json or template.', { example: 'format: env' });
+    report(at, 'missing', 'The key format is missing: env, json or template.', {
+      example: 'format: env',
+    });
     return null;
   }
   if ((format === 'template') !== (input.template !== undefined)) {
@@ -155,7 +195,11 @@ function buildFile(
   }
   const mode = input.mode === undefined ? fileMode : Number.parseInt(input.mode, 8);
   if ((mode & othersMayWrite) !== 0) {
-    report([...at, 'mode'], 'bad-value', 'With this mode others could write the file, and hand out credentials of their own.');
+    report(
+      [...at, 'mode'],
+      'bad-value',
+      'With this mode others could write the file, and hand out credentials of their own.',
+    );
   }
   return {
     kind: 'file',

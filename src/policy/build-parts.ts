@@ -8,7 +8,12 @@ import { parseDuration } from './duration.ts';
 import { formatReference, parseReference } from './reference.ts';
 
 export interface Report {
-  (path: Path, code: string, message: string, more?: { readonly example?: string; readonly at?: 'key' | 'value' }): void;
+  (
+    path: Path,
+    code: string,
+    message: string,
+    more?: { readonly example?: string; readonly at?: 'key' | 'value' },
+  ): void;
 }
 
 export interface BuildTools {
@@ -36,7 +41,11 @@ export function createScheduleMemo(): ScheduleMemo {
 }
 
 /** What is of known form in a map: the other keys are left out, so that those get their checks all the same. */
-export function soundOnly<Map extends object>(map: Map, at: Path, { isSound }: Pick<BuildTools, 'isSound'>): Partial<Map> {
+export function soundOnly<Map extends object>(
+  map: Map,
+  at: Path,
+  { isSound }: Pick<BuildTools, 'isSound'>,
+): Partial<Map> {
   return Object.fromEntries(
     Object.entries(map).filter(([key]) => isSound([...at, key])),
   ) as Partial<Map>;
@@ -100,4 +109,3 @@ export function buildReference(
 export function durationOr(text: string | undefined, otherwise: number): number {
   return text === undefined ? otherwise : (parseDuration(text) ?? otherwise);
 }
-

@@ -1,6 +1,5 @@
 /** When a secret is rotated, as written → `Schedule`, and the schedules that would never fire or contradict themselves. */
 import { asList, type BuildTools, isMap, soundOnly } from './build-parts.ts';
-import { shortestGapMs } from '../schedule/cron-table.ts';
 import type { Path } from './document.ts';
 import { formatDuration, parseDuration } from './duration.ts';
 import { nearest } from './nearest.ts';
@@ -17,13 +16,23 @@ type Written = Exclude<ScheduleInput, 'manual'>;
 export function buildSchedule(input: SecretInput, at: Path, tools: ScheduleTools): Schedule | null {
   const { report } = tools;
   if (input.schedule !== undefined && input.every !== undefined) {
-    report([...at, 'every'], 'conflict', 'There is a schedule as well: every is short for schedule: { every: … }, write one of the two.', { at: 'key' });
+    report(
+      [...at, 'every'],
+      'conflict',
+      'There is a schedule as well: every is short for schedule: { every: … }, write one of the two.',
+      { at: 'key' },
+    );
   }
   if (input.schedule === undefined && input.every === undefined) {
-    report(at, 'missing', 'The key schedule is missing: say when it rotates, or that it does so only when asked.', {
-      at: 'key',
-      example: 'schedule: { cron: "0 3 * * 0" }',
-    });
+    report(
+      at,
+      'missing',
+      'The key schedule is missing: say when it rotates, or that it does so only when asked.',
+      {
+        at: 'key',
+        example: 'schedule: { cron: "0 3 * * 0" }',
+      },
+    );
     return null;
   }
   const isShort = input.schedule === undefined;
@@ -45,7 +54,11 @@ export function buildSchedule(input: SecretInput, at: Path, tools: ScheduleTools
       const to = canonicalLocal(freeze.to) ?? freeze.to;
       // Same form, so that the order of the texts is that of the instants.
       if (from >= to) {
-        report([...at, 'to'], 'freeze-order', `The freeze ends at ${to}, which is not after its begin at ${from}.`);
+        report(
+          [...at, 'to'],
+          'freeze-order',
+          `The freeze ends at ${to}, which is not after its begin at ${from}.`,
+        );
       }
       return [{ from, to, reason: freeze.reason ?? null }];
     }),
@@ -61,7 +74,8 @@ export function buildSchedule(input: SecretInput, at: Path, tools: ScheduleTools
 function asWritten(input: SecretInput, at: Path, tools: ScheduleTools): Written | null {
   const { schedule, every } = input;
   if (schedule === 'manual') return { manual: true };
-  if (schedule === undefined) return tools.isSound([...at, 'every']) && every !== undefined ? { every } : null;
+  if (schedule === undefined)
+    return tools.isSound([...at, 'every']) && every !== undefined ? { every } : null;
   if (!isMap(schedule)) return null;
   const place = [...at, 'schedule'];
   const written: Partial<Written> = soundOnly(schedule, place, tools);
@@ -88,7 +102,11 @@ export function intervalMs(schedule: Schedule, tools: ScheduleTools): number | n
   }
 }
 
-function buildTrigger(written: Written, place: Path, tools: ScheduleTools): Schedule['trigger'] | null {
+function buildTrigger(
+  written: Written,
+  place: Path,
+  tools: ScheduleTools,
+): Schedule['trigger'] | null {
   const { report } = tools;
   const given = (['cron', 'every', 'manual'] as const).filter((key) => written[key] !== undefined);
   const [first, second] = given;
@@ -101,7 +119,12 @@ function buildTrigger(written: Written, place: Path, tools: ScheduleTools): Sche
     return null;
   }
   if (second !== undefined) {
-    report([...place, second], 'conflict', `The schedule has both ${first} and ${second}: write one of them.`, { at: 'key' });
+    report(
+      [...place, second],
+      'conflict',
+      `The schedule has both ${first} and ${second}: write one of them.`,
+      { at: 'key' },
+    );
     return null;
   }
   switch (first) {
@@ -109,14 +132,19 @@ function buildTrigger(written: Written, place: Path, tools: ScheduleTools): Sche
       return { kind: 'manual' };
     case 'every': {
       const everyMs = ms(written.every) ?? 0;
-      if (everyMs < 1_000) report([...place, 'every'], 'bad-duration', 'An interval is at least one second.');
+      if (everyMs < 1_000)
+        report([...place, 'every'], 'bad-duration', 'An interval is at least one second.');
       return { kind: 'every', everyMs };
     }
     case 'cron': {
       const expression = (written.cron ?? '').trim().replaceAll(/\s+/g, ' ');
       const mistake = once(tools.memo.mistakes, expression, () => tools.crons.mistake(expression));
       if (mistake !== null) {
-        report([...place, 'cron'], 'bad-cron', `${mistake.charAt(0).toUpperCase()}${mistake.slice(1)}.`);
+        report(
+          [...place, 'cron'],
+          'bad-cron',
+          `${mistake.charAt(0).toUpperCase()}${mistake.slice(1)}.`,
+        );
         return null;
       }
       if (gapMs(expression, tools) === null) {
@@ -130,12 +158,21 @@ function buildTrigger(written: Written, place: Path, tools: ScheduleTools): Sche
   }
 }
 
-function buildWindow(written: Written['window'], at: Path, { report }: ScheduleTools): Schedule['window'] {
+function buildWindow(
+  written: Written['window'],
+  at: Path,
+  { report }: ScheduleTools,
+): Schedule['window'] {
   if (written === undefined) return null;
-  const chosen = written.days === undefined ? weekdays : asList(written.days, at).map(([day]) => day);
+  const chosen =
+    written.days === undefined ? weekdays : asList(written.days, at).map(([day]) => day);
   const days = weekdays.filter((day) => chosen.includes(day));
   if (days.length === 0) {
-    report([...at, 'days'], 'window-never', 'The window has no day on which it opens, so nothing would ever rotate.');
+    report(
+      [...at, 'days'],
+      'window-never',
+      'The window has no day on which it opens, so nothing would ever rotate.',
+    );
   }
   // Midnight at the end of a day is the next day's begin.
   const to = written.to === '24:00' ? '00:00' : written.to;
@@ -147,7 +184,12 @@ function checkZone(timezone: string, at: Path, { report, memo }: ScheduleTools):
   if (once(memo.zones, timezone, () => isTimezone(timezone))) return;
   const near = nearest(timezone, knownTimezones());
   const isOffset = /^([A-Z]{2,4})?[+-]\d/.test(timezone);
-  const hint = near !== null ? ` Did you mean ${near}?` : isOffset ? ' An offset knows no summer time: name a place.' : '';
+  const hint =
+    near !== null
+      ? ` Did you mean ${near}?`
+      : isOffset
+        ? ' An offset knows no summer time: name a place.'
+        : '';
   report(at, 'bad-timezone', `There is no such time zone.${hint}`, {
     example: `timezone: ${near ?? 'Europe/Berlin'}`,
   });
@@ -157,12 +199,21 @@ function checkSpans(schedule: Schedule, place: Path, tools: ScheduleTools): void
   const { report } = tools;
   const { trigger, splayMs, ageMinMs, ageMaxMs } = schedule;
   if (trigger.kind === 'every' && ageMinMs !== null && trigger.everyMs < ageMinMs) {
-    report([...place, 'ageMin'], 'age-order', `The interval ${formatDuration(trigger.everyMs)} is shorter than ageMin: the runs between would all be left out.`, {
-      example: `ageMin: ${formatDuration(trigger.everyMs)}`,
-    });
+    report(
+      [...place, 'ageMin'],
+      'age-order',
+      `The interval ${formatDuration(trigger.everyMs)} is shorter than ageMin: the runs between would all be left out.`,
+      {
+        example: `ageMin: ${formatDuration(trigger.everyMs)}`,
+      },
+    );
   }
   if (ageMinMs !== null && ageMaxMs !== null && ageMaxMs < ageMinMs) {
-    report([...place, 'ageMax'], 'age-order', `ageMax is shorter than ageMin (${formatDuration(ageMinMs)}).`);
+    report(
+      [...place, 'ageMax'],
+      'age-order',
+      `ageMax is shorter than ageMin (${formatDuration(ageMinMs)}).`,
+    );
   }
   if (ageMaxMs !== null && ageMaxMs < 1_000) {
     report([...place, 'ageMax'], 'bad-duration', 'ageMax is at least one second.');
@@ -174,14 +225,19 @@ function checkSpans(schedule: Schedule, place: Path, tools: ScheduleTools): void
         ? gapMs(trigger.expression, tools)
         : null;
   if (gap !== null && splayMs >= gap && splayMs > 0) {
-    report([...place, 'splay'], 'splay-too-long', `The splay is not shorter than the time between two runs (${formatDuration(gap)}).`, {
-      example: `splay: ${formatDuration(Math.max(1_000, Math.floor(gap / 10_000) * 1_000))}`,
-    });
+    report(
+      [...place, 'splay'],
+      'splay-too-long',
+      `The splay is not shorter than the time between two runs (${formatDuration(gap)}).`,
+      {
+        example: `splay: ${formatDuration(Math.max(1_000, Math.floor(gap / 10_000) * 1_000))}`,
+      },
+    );
   }
 }
 
 function gapMs(expression: string, { crons, memo }: ScheduleTools): number | null {
-  return once(memo.gaps, expression, () => shortestGapMs(crons, expression));
+  return once(memo.gaps, expression, () => crons.shortestGapMs(expression));
 }
 
 function ms(text: string | undefined): number | null {

@@ -20,7 +20,11 @@ export function buildVerify(
   if (input === undefined) return [{ kind: 'provider' }];
   const list = asList<VerifyInput>(input, at);
   if (list.length === 0) {
-    tools.report(at, 'bad-value', 'No check is named, so nothing would prove that a new credential works.');
+    tools.report(
+      at,
+      'bad-value',
+      'No check is named, so nothing would prove that a new credential works.',
+    );
   }
   return list.map(([one, place]) =>
     tools.isSound(place) || isMap(one) ? buildCheck(one, place, fields, tools) : null,
@@ -73,7 +77,10 @@ function buildHttp(
   if (body !== undefined) {
     checkPlaceholders(body, [...at, 'body'], fields, tools);
     if (methodsWithoutBody.includes(method)) {
-      tools.report([...at, 'body'], 'conflict', `A ${method} request has no body.`, { at: 'key', example: 'method: POST' });
+      tools.report([...at, 'body'], 'conflict', `A ${method} request has no body.`, {
+        at: 'key',
+        example: 'method: POST',
+      });
     }
   }
   return {
@@ -93,7 +100,12 @@ function buildExec(
   const { env, timeout } = Array.isArray(input) ? {} : input;
   for (const [name, field] of Object.entries(env ?? {})) {
     if (keyPatterns['environment']?.test(name) !== true) {
-      tools.report([...at, 'env', name], 'bad-name', 'This is no name of an environment variable.', { at: 'key', example: 'env: { PGPASSWORD: password }' });
+      tools.report(
+        [...at, 'env', name],
+        'bad-name',
+        'This is no name of an environment variable.',
+        { at: 'key', example: 'env: { PGPASSWORD: password }' },
+      );
     }
     checkField(field, [...at, 'env', name], fields, (known) => `env: { ${name}: ${known} }`, tools);
   }
@@ -112,7 +124,8 @@ function checkPlaceholders(
   tools: BuildTools,
 ): void {
   const left = text.replaceAll(/\$\{([^{}]*)\}/g, (_, field: string) => {
-    if (keyPatterns['field']?.test(field) === true) checkField(field, at, fields, (known) => `\${${known}}`, tools);
+    if (keyPatterns['field']?.test(field) === true)
+      checkField(field, at, fields, (known) => `\${${known}}`, tools);
     else tools.report(at, 'bad-placeholder', 'Between "${" and "}" stands the name of one field.');
     return '';
   });

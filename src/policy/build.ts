@@ -58,10 +58,17 @@ export function buildPolicy(
   }));
   const emergency = part('emergency', input.emergency, (value, at) => ({
     mode: value?.mode ?? defaults.emergency.mode,
-    deadlineMs: positive(value?.deadline, defaults.emergency.deadlineMs, [...at, 'deadline'], tools),
+    deadlineMs: positive(
+      value?.deadline,
+      defaults.emergency.deadlineMs,
+      [...at, 'deadline'],
+      tools,
+    ),
   }));
   const quietMs = part('quiet', input.quiet, (text) => durationOr(text, defaults.quietMs));
-  const tags = part('tags', input.tags, (value, at) => [...new Set(asList(value, at).map(([tag]) => tag))]);
+  const tags = part('tags', input.tags, (value, at) => [
+    ...new Set(asList(value, at).map(([tag]) => tag)),
+  ]);
   if (
     provider === null ||
     backend === null ||
@@ -106,16 +113,23 @@ function buildProvider(
   const { context, report, directory } = tools;
   if (typeof input !== 'string' && !isMap(input)) return null;
   const written = typeof input === 'string' ? { use: input } : soundOnly(input, at, tools);
-  const { use, admin, ...options } = written as Partial<Exclude<typeof input, string>>;
+  const { use, admin, ...options } = written;
   if (use === undefined) return null;
   const schema = context.providerSchema(use, directory);
   if (schema === undefined) {
     const near = nearest(use, context.providers);
     const hint =
-      near === null ? `Known: ${[...context.providers].sort().join(', ')}.` : `Did you mean ${near}?`;
-    report(typeof input === 'string' ? at : [...at, 'use'], 'unknown-provider', `There is no such provider. ${hint}`, {
-      example: providerExample(near ?? 'generated'),
-    });
+      near === null
+        ? `Known: ${[...context.providers].sort().join(', ')}.`
+        : `Did you mean ${near}?`;
+    report(
+      typeof input === 'string' ? at : [...at, 'use'],
+      'unknown-provider',
+      `There is no such provider. ${hint}`,
+      {
+        example: providerExample(near ?? 'generated'),
+      },
+    );
   } else {
     tools.options(use, schema, options, at);
   }
@@ -145,19 +159,33 @@ function buildBackend(
   const { scheme, item, field } =
     'reference' in parsed ? parsed.reference : { scheme: 'local', item: '', field: null };
   if (field !== null && fields !== undefined) {
-    tools.report(place, 'bad-reference', 'A field after "#" is the short form, and fields stand below: leave one out.', {
-      example: 'backend: { ref: local://mcp/reports-db, fields: { PGPASSWORD: password } }',
-    });
+    tools.report(
+      place,
+      'bad-reference',
+      'A field after "#" is the short form, and fields stand below: leave one out.',
+      {
+        example: 'backend: { ref: local://mcp/reports-db, fields: { PGPASSWORD: password } }',
+      },
+    );
   }
   // A provider with one field calls it `value`.
   return { scheme, item, fields: fields ?? (field === null ? null : { [field]: 'value' }) };
 }
 
-function checkFields(fields: Readonly<Record<string, string>> | undefined, at: Path, tools: BuildTools): void {
+function checkFields(
+  fields: Readonly<Record<string, string>> | undefined,
+  at: Path,
+  tools: BuildTools,
+): void {
   if (fields === undefined) return;
   for (const name of Object.keys(fields)) {
     if (keyPatterns['field']?.test(name) === true) continue;
-    tools.report([...at, name], 'bad-name', 'A field name has letters, digits, "_", "-" and ".", and starts with a letter.', { at: 'key' });
+    tools.report(
+      [...at, name],
+      'bad-name',
+      'A field name has letters, digits, "_", "-" and ".", and starts with a letter.',
+      { at: 'key' },
+    );
   }
   if (Object.keys(fields).length === 0) {
     tools.report(at, 'bad-value', 'No field is named: name at least one, or leave fields out.');
@@ -165,7 +193,13 @@ function checkFields(fields: Readonly<Record<string, string>> | undefined, at: P
 }
 
 /** While a grace runs the next rotation would have to wait, or three credentials would be valid. */
-function checkGrace(schedule: Schedule, graceMs: number, isWritten: boolean, at: Path, tools: BuildTools): void {
+function checkGrace(
+  schedule: Schedule,
+  graceMs: number,
+  isWritten: boolean,
+  at: Path,
+  tools: BuildTools,
+): void {
   const interval = intervalMs(schedule, tools);
   const place = isWritten ? [...at, 'grace'] : at;
   const grace = `${isWritten ? 'The grace' : 'The grace, which is'} ${formatDuration(graceMs)}${isWritten ? '' : ' where none is written,'}`;
@@ -174,11 +208,18 @@ function checkGrace(schedule: Schedule, graceMs: number, isWritten: boolean, at:
       place,
       'grace-too-long',
       `${grace} is not shorter than the time between two rotations (${formatDuration(interval)} at the shortest): the old credential would outlive its successor.`,
-      { example: `grace: ${formatDuration(Math.max(1_000, Math.floor(interval / 2_000) * 1_000))}` },
+      {
+        example: `grace: ${formatDuration(Math.max(1_000, Math.floor(interval / 2_000) * 1_000))}`,
+      },
     );
   } else if (schedule.ageMaxMs !== null && schedule.ageMaxMs <= graceMs) {
-    tools.report(place, 'grace-too-long', `${grace} is not shorter than ageMax (${formatDuration(schedule.ageMaxMs)}).`, {
-      example: `grace: ${formatDuration(Math.floor(schedule.ageMaxMs / 2_000) * 1_000)}`,
-    });
+    tools.report(
+      place,
+      'grace-too-long',
+      `${grace} is not shorter than ageMax (${formatDuration(schedule.ageMaxMs)}).`,
+      {
+        example: `grace: ${formatDuration(Math.floor(schedule.ageMaxMs / 2_000) * 1_000)}`,
+      },
+    );
   }
 }

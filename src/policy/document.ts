@@ -1,6 +1,6 @@
 /** The text of a policy file as YAML: the value, and at which line and column each part of it stands. */
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, visit } from 'yaml';
-import type { Document, Node, YAMLError } from 'yaml';
+import type { Document, Node, Pair, YAMLError, YAMLMap } from 'yaml';
 
 export type Path = readonly (string | number)[];
 
@@ -57,20 +57,32 @@ export function readDocument(text: string): {
   };
   const found = [...document.errors, ...document.warnings];
   // One mistake can confuse the parser twice at the same place.
-  const firsts = [...new Map(found.toReversed().map((error) => [error.pos[0], error])).values()].toReversed();
-  const mistakes = firsts.map((error) => ({ ...describe(error, text, document, at), ...at(startOf(error, document)) }));
+  const firsts = [
+    ...new Map(found.toReversed().map((error) => [error.pos[0], error])).values(),
+  ].toReversed();
+  const mistakes = firsts.map((error) => ({
+    ...describe(error, text, document, at),
+    ...at(startOf(error, document)),
+  }));
   if (document.directives?.yaml.explicit === true && document.directives.yaml.version !== '1.2') {
-    mistakes.push({ code: 'yaml-syntax', message: 'Policies are YAML 1.2: leave the %YAML line out.', example: null, line: 1, column: 1 });
+    mistakes.push({
+      code: 'yaml-syntax',
+      message: 'Policies are YAML 1.2: leave the %YAML line out.',
+      example: null,
+      line: 1,
+      column: 1,
+    });
   }
   const limit = beyondLimits(document);
   if (limit !== null && !found.some(({ pos }) => pos[0] === limit.offset)) {
     mistakes.push({ ...limit.mistake, ...at(limit.offset) });
   }
   if (mistakes.some(({ code }) => code !== 'duplicate-key')) return { document: null, mistakes };
+  const index: PairIndex = new WeakMap();
   // Counted above, more strictly than the parser counts.
   const value: unknown = document.toJS({ maxAliasCount: -1 });
   return {
-    document: { value, place: (path, what = 'value') => at(offsetOf(document, path, what)) },
+    document: { value, place: (path, what = 'value') => at(offsetOf(document, index, path, what)) },
     mistakes,
   };
 }
@@ -130,13 +142,23 @@ function describe(
   });
   // The tab that makes trouble may be reported as any token that does not fit.
   const lineStart = text.lastIndexOf('\n', error.pos[0] - 1) + 1;
-  const tabbed = /^ *\t/.test(text.slice(lineStart, text.indexOf('\n', error.pos[0]) + 1 || undefined));
+  const tabbed = /^ *\t/.test(
+    text.slice(lineStart, text.indexOf('\n', error.pos[0]) + 1 || undefined),
+  );
   if (error.code === 'TAB_AS_INDENT' || (tabbed && error.code !== 'DUPLICATE_KEY')) {
-    return { code: 'tab', message: 'A tab is used for indentation: YAML wants blanks.', example: indented };
+    return {
+      code: 'tab',
+      message: 'A tab is used for indentation: YAML wants blanks.',
+      example: indented,
+    };
   }
   switch (error.code) {
     case 'DUPLICATE_KEY':
-      return { code: 'duplicate-key', message: `This key stands twice in one map${firstOf(document, error.pos[0], at)}.`, example: null };
+      return {
+        code: 'duplicate-key',
+        message: `This key stands twice in one map${firstOf(document, error.pos[0], at)}.`,
+        example: null,
+      };
     case 'BAD_ALIAS':
     case 'ALIAS_PROPS':
     case 'MULTIPLE_ANCHORS':
@@ -144,9 +166,14 @@ function describe(
     case 'TAG_RESOLVE_FAILED':
     case 'MULTIPLE_TAGS':
     case 'BAD_COLLECTION_TYPE':
-      return syntax('A word that starts with "!" is a tag, and policies have none: put plain text in quotes.', 'reason: "!important"');
+      return syntax(
+        'A word that starts with "!" is a tag, and policies have none: put plain text in quotes.',
+        'reason: "!important"',
+      );
     case 'MULTIPLE_DOCS':
-      return syntax('One file is one document: the second one begins here. Move it to a file of its own.');
+      return syntax(
+        'One file is one document: the second one begins here. Move it to a file of its own.',
+      );
     case 'NON_STRING_KEY':
       return syntax('A key is a plain word.');
     case 'BAD_INDENT':
@@ -154,22 +181,37 @@ function describe(
     case 'BAD_DIRECTIVE':
       return syntax('A line that starts with "%" is a directive, and policies have none.');
     case 'BAD_SCALAR_START':
-      return syntax('Plain text cannot start with this character: put it in quotes.', 'cron: "@ 3 * * 0"');
+      return syntax(
+        'Plain text cannot start with this character: put it in quotes.',
+        'cron: "@ 3 * * 0"',
+      );
     case 'BAD_DQ_ESCAPE':
-      return syntax('In double quotes a backslash starts an escape: use single quotes.', "match: ['C:\\reports']");
+      return syntax(
+        'In double quotes a backslash starts an escape: use single quotes.',
+        "match: ['C:\\reports']",
+      );
     case 'MISSING_CHAR':
-      return syntax('A closing quote, bracket, brace or comma is missing.', 'tags: [mcp, database]');
+      return syntax(
+        'A closing quote, bracket, brace or comma is missing.',
+        'tags: [mcp, database]',
+      );
     case 'RESOURCE_EXHAUSTION':
       return tooDeep;
     case 'BLOCK_AS_IMPLICIT_KEY':
     case 'MULTILINE_IMPLICIT_KEY':
     case 'KEY_OVER_1024_CHARS':
-      return syntax('A key and its colon stand on one line; a value with ": " in it stands in quotes.', 'reason: "freeze: holidays"');
+      return syntax(
+        'A key and its colon stand on one line; a value with ": " in it stands in quotes.',
+        'reason: "freeze: holidays"',
+      );
     case 'BLOCK_IN_FLOW':
     case 'BAD_PROP_ORDER':
     case 'IMPOSSIBLE':
     case 'UNEXPECTED_TOKEN':
-      return syntax('This is not valid YAML here: look for a missing quote, colon or blank.', 'grace: 24h');
+      return syntax(
+        'This is not valid YAML here: look for a missing quote, colon or blank.',
+        'grace: 24h',
+      );
     default:
       return error.code satisfies never;
   }
@@ -184,7 +226,8 @@ function startOf(error: YAMLError, document: Document): number {
   visit(document, (_, node) => {
     const range = (node as Node | null)?.range;
     if (range === null || range === undefined || range[1] < end) return;
-    const isQuoted = isScalar(node) && (node.type === 'QUOTE_DOUBLE' || node.type === 'QUOTE_SINGLE');
+    const isQuoted =
+      isScalar(node) && (node.type === 'QUOTE_DOUBLE' || node.type === 'QUOTE_SINGLE');
     if (isQuoted) quoted = range[0];
     else if ((isMap(node) || isSeq(node)) && node.flow === true) flow = range[0];
   });
@@ -193,7 +236,8 @@ function startOf(error: YAMLError, document: Document): number {
 
 const badAlias = {
   code: 'yaml-syntax',
-  message: 'A word that starts with "*" or "&" is an alias or anchor, and this one names nothing: put plain text in quotes.',
+  message:
+    'A word that starts with "*" or "&" is an alias or anchor, and this one names nothing: put plain text in quotes.',
   example: 'command: ["./list", "*.log"]',
 };
 
@@ -237,7 +281,11 @@ function beyondLimits(
       return null;
     }
     const before = limit.aliases;
-    const parts = isMap(node) ? node.items.map((pair) => pair.value) : isSeq(node) ? node.items : [];
+    const parts = isMap(node)
+      ? node.items.map((pair) => pair.value)
+      : isSeq(node)
+        ? node.items
+        : [];
     if (isMap(node)) {
       const odd = node.items.find(({ key }) => isScalar(key) && key.value === '__proto__');
       if (odd !== undefined) {
@@ -263,13 +311,16 @@ function beyondLimits(
   return look(document.contents, 0);
 }
 
-function offsetOf(document: Document, path: Path, what: 'key' | 'value'): number {
+/** Keys of maps that were asked for before: a file may hold thousands of secrets, and each is placed. */
+type PairIndex = WeakMap<YAMLMap, ReadonlyMap<unknown, Pair>>;
+
+function offsetOf(document: Document, index: PairIndex, path: Path, what: 'key' | 'value'): number {
   let node: unknown = document.contents;
   let offset = rangeStart(node) ?? 0;
   for (const [depth, part] of path.entries()) {
     const isLast = depth === path.length - 1;
     if (isMap(node)) {
-      const pair = node.items.findLast(({ key }) => isScalar(key) && key.value === part);
+      const pair = pairOf(node, part, index);
       if (pair === undefined) return offset;
       const keyOffset = rangeStart(pair.key) ?? offset;
       const isEmpty = isScalar(pair.value) && pair.value.value === null && pair.value.source === '';
@@ -287,6 +338,18 @@ function offsetOf(document: Document, path: Path, what: 'key' | 'value'): number
     }
   }
   return offset;
+}
+
+/** The last one of a key that stands twice, as in the value. */
+function pairOf(map: YAMLMap, key: string | number, index: PairIndex): Pair | undefined {
+  let pairs = index.get(map);
+  if (pairs === undefined) {
+    pairs = new Map(
+      map.items.flatMap((pair) => (isScalar(pair.key) ? [[pair.key.value, pair]] : [])),
+    );
+    index.set(map, pairs);
+  }
+  return pairs.get(key);
 }
 
 function rangeStart(node: unknown): number | null {

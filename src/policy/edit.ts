@@ -21,7 +21,8 @@ export function policyEdit(before: Policy | null, after: Policy | null): PolicyE
   const { source: _new, ...next } = after;
   // A policy is plain JSON: it comes from the journal's cache as well as from the parser.
   const changes = differences(old as unknown as Json, next as unknown as Json, '');
-  const changed = (part: string) => changes.some((path) => path === part || path.startsWith(`${part}.`));
+  const changed = (part: string) =>
+    changes.some((path) => path === part || path.startsWith(`${part}.`));
   return {
     kind: changes.length === 0 ? 'same' : 'edited',
     changes,
@@ -35,7 +36,9 @@ function differences(a: Json | undefined, b: Json | undefined, path: string): st
   if (isContainer(a) && isContainer(b) && Array.isArray(a) === Array.isArray(b)) {
     const [left, right] = [a as Record<string, Json>, b as Record<string, Json>];
     const keys = [...new Set([...Object.keys(left), ...Object.keys(right)])].sort();
-    return keys.flatMap((key) => differences(left[key], right[key], path === '' ? key : `${path}.${key}`));
+    return keys.flatMap((key) =>
+      differences(left[key], right[key], path === '' ? key : `${path}.${key}`),
+    );
   }
   return a === b ? [] : [path];
 }
@@ -45,5 +48,8 @@ function isContainer(value: Json | undefined): boolean {
 }
 
 function hasOwnPaths(policy: Policy): boolean {
-  return /^\.|"\.\.?\//.test(policy.provider.use) || /"\.\.?\//.test(JSON.stringify(policy.provider.options));
+  return (
+    /^\.|"\.\.?\//.test(policy.provider.use) ||
+    /"\.\.?\//.test(JSON.stringify(policy.provider.options))
+  );
 }

@@ -13,9 +13,9 @@ export function expectedAt(path: readonly (string | number)[]): Expected {
   // Positions in lists do not matter, and a single entry may stand where a list may.
   const names = path.filter((part): part is string => typeof part === 'string');
   for (let length = names.length; length > 0; length--) {
-    const entry = byLength.get(length)?.find(({ parts }) =>
-      parts.every((part, index) => part === '*' || part === names[index]),
-    );
+    const entry = byLength
+      .get(length)
+      ?.find(({ parts }) => parts.every((part, index) => part === '*' || part === names[index]));
     if (entry !== undefined) return entry.expected;
   }
   return whole;
@@ -31,7 +31,8 @@ const value = (what: string, example: string, code = 'bad-value'): Expected => (
   what,
   example,
 });
-const command = (example: string) => value('a list: the program and its arguments', example, 'bad-command');
+const command = (example: string) =>
+  value('a list: the program and its arguments', example, 'bad-command');
 
 const whole = value(
   'a map with the key secrets',
@@ -124,7 +125,11 @@ const table: Readonly<Record<string, Expected>> = {
     'verify: [provider, { exec: { command: [./check-report, --dry-run] } }]',
   ),
   'secrets.*.verify.http': value('a URL, or a map with url', verifyHttp, 'bad-url'),
-  'secrets.*.verify.http.url': value('an http or https URL', 'url: "https://api.example.com/me"', 'bad-url'),
+  'secrets.*.verify.http.url': value(
+    'an http or https URL',
+    'url: "https://api.example.com/me"',
+    'bad-url',
+  ),
   'secrets.*.verify.http.method': value('a method', 'method: POST'),
   'secrets.*.verify.http.headers': value(
     'a map: header, then its text',
@@ -180,7 +185,10 @@ const table: Readonly<Record<string, Expected>> = {
   ),
   'secrets.*.consumers.report.exec': command('exec: [./generations]'),
   'secrets.*.consumers.report.file': value('a path', 'file: /run/reports/generations.json'),
-  'secrets.*.adoption': value('a map with timeout and then', 'adoption: { timeout: 15m, then: wait }'),
+  'secrets.*.adoption': value(
+    'a map with timeout and then',
+    'adoption: { timeout: 15m, then: wait }',
+  ),
   'secrets.*.adoption.timeout': duration('timeout', '15m'),
   'secrets.*.adoption.then': value('wait, revoke or rollback', 'then: wait'),
   'secrets.*.failure': value(
@@ -208,7 +216,11 @@ const table: Readonly<Record<string, Expected>> = {
     'wrong-type',
   ),
   'notifiers.*.exec': command('exec: [/usr/local/bin/tell-ops]'),
-  'notifiers.*.http': value('an http or https URL', 'http: "https://hooks.example.com/rotated"', 'bad-url'),
+  'notifiers.*.http': value(
+    'an http or https URL',
+    'http: "https://hooks.example.com/rotated"',
+    'bad-url',
+  ),
 };
 
 /** Exact names before wildcards, so that `provider.use` is not taken for an option. */

@@ -35,7 +35,10 @@ function fromIssue(
   knownKeys: (path: Path) => readonly string[],
   code: string | null,
 ): readonly Mistake[] {
-  const path: Path = [...above, ...issue.path.map((part) => (typeof part === 'number' ? part : String(part)))];
+  const path: Path = [
+    ...above,
+    ...issue.path.map((part) => (typeof part === 'number' ? part : String(part))),
+  ];
   const expected = expectedAt(path);
   const valueCode = code ?? expected.code;
   const missing = (more = ''): Mistake => {
@@ -58,11 +61,21 @@ function fromIssue(
       if (issue.errors.length === 0 && 'options' in issue) {
         return [oneOf(issue.options.map(String), valueAt(root, path), missing, wrongType)];
       }
-      return pickBranch(issue, path, root, knownKeys, code) ?? [
-        valueAt(root, path) === undefined ? missing() : wrongType(),
-      ];
+      return (
+        pickBranch(issue, path, root, knownKeys, code) ?? [
+          valueAt(root, path) === undefined ? missing() : wrongType(),
+        ]
+      );
     case 'invalid_key':
-      return [{ code: 'bad-name', path, at: 'key', message: 'This name is not allowed here.', example: null }];
+      return [
+        {
+          code: 'bad-name',
+          path,
+          at: 'key',
+          message: 'This name is not allowed here.',
+          example: null,
+        },
+      ];
     case 'invalid_type':
       return [valueAt(root, path) === undefined ? missing() : wrongType()];
     case 'invalid_value':
@@ -74,7 +87,9 @@ function fromIssue(
     case 'invalid_format':
     case 'not_multiple_of':
     case 'custom':
-      return [{ code: valueCode, path, at: 'value', message: sentence(issue.message), example: null }];
+      return [
+        { code: valueCode, path, at: 'value', message: sentence(issue.message), example: null },
+      ];
     default:
       return issue satisfies never;
   }
@@ -107,7 +122,9 @@ function pickBranch(
 ): readonly Mistake[] | null {
   const seen = valueAt(root, path);
   const isAtRoot = (inner: Issue) => inner.path.length === 0;
-  const fits = issue.errors.filter((branch) => !branch.some((inner) => isAtRoot(inner) && isOtherKind(inner, seen)));
+  const fits = issue.errors.filter(
+    (branch) => !branch.some((inner) => isAtRoot(inner) && isOtherKind(inner, seen)),
+  );
   const mistakes = fits.map((branch) =>
     branch.flatMap((inner) => fromIssue(inner, path, root, knownKeys, code)),
   );
@@ -192,14 +209,16 @@ export function kindOf(value: unknown): string {
   if (typeof value === 'object') return 'a map';
   if (typeof value === 'string') return value === '' ? 'an empty text' : 'this text';
   if (typeof value === 'number') return 'a bare number';
-  return `the word ${String(value)}`;
+  return typeof value === 'boolean' ? `the word ${String(value)}` : 'this';
 }
 
 export function valueAt(root: unknown, path: Path): unknown {
   let value = root;
   for (const part of path) {
     if (typeof value !== 'object' || value === null) return undefined;
-    value = Object.hasOwn(value, part) ? (value as Record<string | number, unknown>)[part] : undefined;
+    value = Object.hasOwn(value, part)
+      ? (value as Record<string | number, unknown>)[part]
+      : undefined;
   }
   return value;
 }

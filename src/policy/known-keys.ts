@@ -5,7 +5,9 @@ import type { Path } from './document.ts';
 export function knownKeysAt(schema: z.core.$ZodType, path: Path): readonly string[] {
   let here = unwrap(schema);
   for (const part of path) here = here.flatMap((one) => below(one, part)).flatMap(unwrap);
-  return [...new Set(here.flatMap((one) => (one instanceof z.ZodObject ? Object.keys(one.shape) : [])))];
+  return [
+    ...new Set(here.flatMap((one) => (one instanceof z.ZodObject ? Object.keys(one.shape) : []))),
+  ];
 }
 
 function below(schema: z.core.$ZodType, part: string | number): readonly z.core.$ZodType[] {
@@ -20,7 +22,11 @@ function below(schema: z.core.$ZodType, part: string | number): readonly z.core.
 }
 
 function unwrap(schema: z.core.$ZodType): readonly z.core.$ZodType[] {
-  if (schema instanceof z.ZodOptional || schema instanceof z.ZodNullable || schema instanceof z.ZodDefault) {
+  if (
+    schema instanceof z.ZodOptional ||
+    schema instanceof z.ZodNullable ||
+    schema instanceof z.ZodDefault
+  ) {
     return unwrap(schema.unwrap());
   }
   if (schema instanceof z.ZodPipe) return unwrap(schema.in);

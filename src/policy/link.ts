@@ -19,7 +19,9 @@ export function linkFiles(
   const broken = new Set(files.flatMap(({ brokenNotifiers }) => brokenNotifiers));
   const isMissed = (name: string) => missHooks && !notifiers.has(name) && !broken.has(name);
   for (const { file, notify } of files) {
-    const missed = Object.values(notify).flat().filter(({ name }) => isMissed(name));
+    const missed = Object.values(notify)
+      .flat()
+      .filter(({ name }) => isMissed(name));
     problems.push(...missed.map((wanted) => unknownHook(file, wanted, notifiers.keys())));
   }
   const byName = new Map<string, Policy>();
@@ -98,7 +100,12 @@ interface Where {
   readonly column: number;
 }
 
-function duplicate(what: 'secret' | 'notifier', name: string, here: Where, first: Where): PolicyProblem {
+function duplicate(
+  what: 'secret' | 'notifier',
+  name: string,
+  here: Where,
+  first: Where,
+): PolicyProblem {
   return {
     code: 'duplicate-name',
     file: here.file,

@@ -91,7 +91,9 @@ interface FileRead {
 function openFolder(
   target: string,
   account: Account | null,
-): { readonly files: readonly string[]; readonly root: string } | { readonly problem: PolicyProblem } {
+):
+  | { readonly files: readonly string[]; readonly root: string }
+  | { readonly problem: PolicyProblem } {
   let isFolder = false;
   try {
     isFolder = statSync(target).isDirectory();
@@ -134,7 +136,13 @@ function createReader(
     const cached = (await cache?.get(key)) ?? null;
     const read = readPolicyFile(file, root, account);
     if ('problem' in read) {
-      return { file, fresh: null, lastGood: fromCache(cached), problems: [read.problem], entry: null };
+      return {
+        file,
+        fresh: null,
+        lastGood: fromCache(cached),
+        problems: [read.problem],
+        entry: null,
+      };
     }
     const digest = createHash('sha256')
       .update(validation)
@@ -156,7 +164,9 @@ function createReader(
 
 /** Takes the whole folder together. A file with any mistake is not half applied: it gives what it last gave, or nothing. */
 async function settle(reads: readonly FileRead[], context: LoadContext): Promise<LoadResult> {
-  const broken = new Set(reads.filter(({ problems }) => problems.length > 0).map(({ file }) => file));
+  const broken = new Set(
+    reads.filter(({ problems }) => problems.length > 0).map(({ file }) => file),
+  );
   // Hooks that a file of unknown content may define are not missed.
   const isBlind = reads.some(({ fresh, lastGood }) => fresh === null && lastGood === null);
   const link = (files: readonly ParsedFile[]) => linkFiles(files, { missHooks: !isBlind });
@@ -170,7 +180,9 @@ async function settle(reads: readonly FileRead[], context: LoadContext): Promise
     ...first.problems,
     ...linked.problems.filter((one) => !known.has(placeOf(one)) && !broken.has(one.file)),
   ];
-  const entries = reads.flatMap(({ file, entry }) => (entry === null || broken.has(file) ? [] : [entry]));
+  const entries = reads.flatMap(({ file, entry }) =>
+    entry === null || broken.has(file) ? [] : [entry],
+  );
   if (entries.length > 0) await context.cache?.put(entries);
   const order = new Map(reads.map(({ file }, index) => [file, index]));
   return {
@@ -179,7 +191,9 @@ async function settle(reads: readonly FileRead[], context: LoadContext): Promise
     notifiers: linked.notifiers,
     problems: problems.toSorted(
       (a, b) =>
-        (order.get(a.file) ?? 0) - (order.get(b.file) ?? 0) || a.line - b.line || a.column - b.column,
+        (order.get(a.file) ?? 0) - (order.get(b.file) ?? 0) ||
+        a.line - b.line ||
+        a.column - b.column,
     ),
     files: reads.map(({ file, lastGood }) => ({
       file,

@@ -63,7 +63,16 @@ export function parseFile(
   tools: ParseTools,
 ): { readonly parsed: ParsedFile | null; readonly problems: readonly PolicyProblem[] } {
   const syntax = mistakes.map(
-    ({ code, message, example, line, column }): PolicyProblem => ({ code, file, line, column, path: '', message, seen: null, example }),
+    ({ code, message, example, line, column }): PolicyProblem => ({
+      code,
+      file,
+      line,
+      column,
+      path: '',
+      message,
+      seen: null,
+      example,
+    }),
   );
   if (document === null) {
     return { parsed: null, problems: syntax };
@@ -103,10 +112,13 @@ class FileReader {
     const { value } = this.#document;
     const shape = fileShape.safeParse(value);
     if (!shape.success) {
-      this.#mistakes.push(...toMistakes(shape.error.issues, value, (at) => knownKeysAt(fileShape, at)));
+      this.#mistakes.push(
+        ...toMistakes(shape.error.issues, value, (at) => knownKeysAt(fileShape, at)),
+      );
     }
     const structural = this.#mistakes.map((mistake) => mistake.path);
-    const isSound = (at: Path): boolean => !structural.some((path) => isWithin(path, at) || isWithin(at, path));
+    const isSound = (at: Path): boolean =>
+      !structural.some((path) => isWithin(path, at) || isWithin(at, path));
     const tools: BuildTools = {
       ...this.#tools,
       context: this.#context,
@@ -120,7 +132,9 @@ class FileReader {
       this.#report([], 'missing', message, { example: expectedAt(['secrets']).example });
     }
     const notifiers = this.#entries('notifiers').flatMap(([name, input]) =>
-      isSound(['notifiers', name]) && !looksSecret(name) ? this.#notifier(name, input as NotifierInput, tools) : [],
+      isSound(['notifiers', name]) && !looksSecret(name)
+        ? this.#notifier(name, input as NotifierInput, tools)
+        : [],
     );
     const policies: Policy[] = [];
     const notify: Record<string, readonly NotifyName[]> = {};
@@ -130,14 +144,25 @@ class FileReader {
       // Parts of unknown form are never read: each is asked for with `isSound`.
       const policy = buildPolicy(name, input as SecretInput, source, tools);
       if (policy !== null) policies.push(policy);
-      notify[name] = isSound(['secrets', name, 'notify']) ? this.#notifyNames(name, input as SecretInput) : [];
+      notify[name] = isSound(['secrets', name, 'notify'])
+        ? this.#notifyNames(name, input as SecretInput)
+        : [];
     }
     for (const { path } of this.#plaintext) {
       const example = plaintextExample(path);
-      this.#report(path, 'plaintext-secret', 'This looks like a secret written out. A policy holds references only: move it to a backend, and rotate it, since this file was readable.', { example });
+      this.#report(
+        path,
+        'plaintext-secret',
+        'This looks like a secret written out. A policy holds references only: move it to a backend, and rotate it, since this file was readable.',
+        { example },
+      );
     }
-    const broken = new Set(this.#mistakes.filter(({ path }) => path[0] === 'secrets').map(({ path }) => path[1]));
-    const wholeIsBroken = this.#mistakes.some(({ path }) => path.length < 2 && path[0] === 'secrets');
+    const broken = new Set(
+      this.#mistakes.filter(({ path }) => path[0] === 'secrets').map(({ path }) => path[1]),
+    );
+    const wholeIsBroken = this.#mistakes.some(
+      ({ path }) => path.length < 2 && path[0] === 'secrets',
+    );
     return {
       file: this.#file,
       policies: wholeIsBroken ? [] : policies.filter(({ name }) => !broken.has(name)),
@@ -164,21 +189,44 @@ class FileReader {
           ...this.#document.place(path, at),
           path: scrub(path.join('.'), secrets),
           message: scrub(message, secrets),
-          seen: code === 'plaintext-secret' || code === 'missing' ? null : at === 'key' ? seenKey(path, secrets) : seenAt(value, path, secrets),
+          seen:
+            code === 'plaintext-secret' || code === 'missing'
+              ? null
+              : at === 'key'
+                ? seenKey(path, secrets)
+                : seenAt(value, path, secrets),
           example: example ?? expectedAt(path).example,
         };
       });
-    return [...new Map(problems.map((one) => [`${one.line}:${one.column}:${one.code}:${one.path}:${one.message}`, one])).values()];
+    return [
+      ...new Map(
+        problems.map((one) => [
+          `${one.line}:${one.column}:${one.code}:${one.path}:${one.message}`,
+          one,
+        ]),
+      ).values(),
+    ];
   }
 
-  #entries(section: 'secrets' | 'notifiers', isFirst = true): readonly (readonly [string, unknown])[] {
+  #entries(
+    section: 'secrets' | 'notifiers',
+    isFirst = true,
+  ): readonly (readonly [string, unknown])[] {
     const map = valueAt(this.#document.value, [section]);
     if (!isRecord(map)) return [];
     for (const name of Object.keys(map)) {
       if (!isFirst || keyPatterns['name']?.test(name) === true) continue;
-      const message = 'A name has lower-case letters, digits and "-", starts with a letter or digit, and has at most 63 characters.';
-      const example = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-').replaceAll(/^-+|-+$/g, '').slice(0, 63);
-      this.#report([section, name], 'bad-name', message, { at: 'key', example: `${example === '' ? 'reports-db' : example}:` });
+      const message =
+        'A name has lower-case letters, digits and "-", starts with a letter or digit, and has at most 63 characters.';
+      const example = name
+        .toLowerCase()
+        .replaceAll(/[^a-z0-9]+/g, '-')
+        .replaceAll(/^-+|-+$/g, '')
+        .slice(0, 63);
+      this.#report([section, name], 'bad-name', message, {
+        at: 'key',
+        example: `${example === '' ? 'reports-db' : example}:`,
+      });
     }
     return Object.entries(map);
   }
@@ -189,7 +237,12 @@ class FileReader {
     switch (pickOne(input, ['exec', 'http'], at, tools)) {
       case 'exec':
         if (input.exec === undefined) return [];
-        return [{ ...place, spec: { kind: 'exec', name, command: resolveCommand(commandOf(input.exec), tools) } }];
+        return [
+          {
+            ...place,
+            spec: { kind: 'exec', name, command: resolveCommand(commandOf(input.exec), tools) },
+          },
+        ];
       case 'http': {
         const url = typeof input.http === 'string' ? input.http : input.http?.url;
         return url === undefined ? [] : [{ ...place, spec: { kind: 'http', name, url } }];
@@ -211,7 +264,13 @@ class FileReader {
   }
 
   #report: Report = (path, code, message, more = {}) => {
-    this.#mistakes.push({ path, code, message, at: more.at ?? 'value', example: more.example ?? null });
+    this.#mistakes.push({
+      path,
+      code,
+      message,
+      at: more.at ?? 'value',
+      example: more.example ?? null,
+    });
   };
 
   #checkOptions: BuildTools['options'] = (use, schema, options, at) => {
@@ -245,7 +304,8 @@ function plaintextExample(path: Path): string {
     return 'headers: { Authorization: "Bearer ${api_key}" }';
   }
   if (part === 'verify') return 'exec: { command: [./check], env: { PGPASSWORD: password } }';
-  if (part === 'provider' && rest[0] !== 'admin') return 'provider: { use: exec, command: [./issue-key], crashClass: token, admin: local://admin/search }';
+  if (part === 'provider' && rest[0] !== 'admin')
+    return 'provider: { use: exec, command: [./issue-key], crashClass: token, admin: local://admin/search }';
   return part === 'backend' ? expectedAt(path).example : 'admin: local://admin/postgres';
 }
 

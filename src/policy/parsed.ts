@@ -23,4 +23,3 @@ export interface NotifyName extends Place {
   readonly name: string;
   readonly path: string;
 }
-

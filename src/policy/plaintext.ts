@@ -108,7 +108,12 @@ function visit(value: unknown, path: Path, isNames: boolean, found: PlaintextFin
       const flag = typeof part === 'string' ? /^--?([A-Za-z][\w-]*)(?:=(.+))?$/s.exec(part) : null;
       if (flag?.[2] !== undefined && isSecretKey(flag[1] ?? '') && !isIndirect(flag[2])) {
         found.push({ path: [...path, index], value: flag[2] });
-      } else if (typeof part === 'string' && isSecretFlag(before) && !part.startsWith('-') && !isIndirect(part)) {
+      } else if (
+        typeof part === 'string' &&
+        isSecretFlag(before) &&
+        !part.startsWith('-') &&
+        !isIndirect(part)
+      ) {
         found.push({ path: [...path, index], value: part });
       } else {
         // The key above a list of words is not the key of each: `match: [x]`, `tags: [x]`.

@@ -35,14 +35,26 @@ export function readPolicyFile(
   try {
     const stats = fstatSync(handle);
     if (!stats.isFile()) {
-      return refuse('not-a-file', stats.isDirectory() ? 'This is a directory, and a policy file is expected.' : 'This is no plain file.');
+      return refuse(
+        'not-a-file',
+        stats.isDirectory()
+          ? 'This is a directory, and a policy file is expected.'
+          : 'This is no plain file.',
+      );
     }
     const why = unsafeRights(stats, account);
     if (why !== null) {
-      return refuse('policy-unsafe', `The file ${why}, who could make the daemon run any command.`, mendOf(file, why));
+      return refuse(
+        'policy-unsafe',
+        `The file ${why}, who could make the daemon run any command.`,
+        mendOf(file, why),
+      );
     }
     if (stats.size > policyFileBytesMax) {
-      return refuse('too-large', `The file has more than ${policyFileBytesMax >> 20} MiB: split it.`);
+      return refuse(
+        'too-large',
+        `The file has more than ${policyFileBytesMax >> 20} MiB: split it.`,
+      );
     }
     const bytes = readFileSync(handle);
     const notText = notUtf8(file, bytes);
@@ -81,7 +93,11 @@ function notUtf8(file: string, bytes: Buffer): PolicyProblem | null {
     const row = bytes.subarray(start, end);
     if (!isUtf8(row)) {
       const column = row.toString('utf8').indexOf('\uFFFD') + 1;
-      return { ...placed(file, 'encoding', 'Here is a byte that is not UTF-8: save the file as UTF-8.'), line, column };
+      return {
+        ...placed(file, 'encoding', 'Here is a byte that is not UTF-8: save the file as UTF-8.'),
+        line,
+        column,
+      };
     }
     start = end + 1;
   }

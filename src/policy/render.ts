@@ -26,7 +26,10 @@ export function renderProblem(problem: PolicyProblem, options: RenderOptions = {
   ].join('  ');
   const rows = [head, ...wrap(message, width - indent.length).map((row) => indent + row)];
   if (seen !== null) rows.push(`${indent}${paint('dim', 'seen:')}    ${seen}`);
-  if (example !== null) rows.push(`${indent}${paint('dim', 'example:')} ${paint('green', example.replaceAll('\n', `\n${indent}         `))}`);
+  if (example !== null)
+    rows.push(
+      `${indent}${paint('dim', 'example:')} ${paint('green', example.replaceAll('\n', `\n${indent}         `))}`,
+    );
   return rows.join('\n');
 }
 

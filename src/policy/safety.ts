@@ -29,7 +29,8 @@ export function ownAccount(): Account | null {
 /** What is unsafe about a file or folder with these rights, as the end of a sentence; null where nothing is. */
 export function unsafeRights(stats: Stats, account: Account | null): string | null {
   if (account === null) return null;
-  if (stats.uid !== account.uid && stats.uid !== 0) return `belongs to another account (uid ${stats.uid})`;
+  if (stats.uid !== account.uid && stats.uid !== 0)
+    return `belongs to another account (uid ${stats.uid})`;
   if ((stats.mode & worldMayWrite) !== 0) return 'can be written by every account';
   if ((stats.mode & groupMayWrite) !== 0 && !account.isPrivateGroup(stats.gid)) {
     return `can be written by the group ${stats.gid}`;
@@ -70,13 +71,19 @@ export function mendOf(place: string, why: string): string {
 function privateGroups(uid: number): ReadonlySet<number> {
   if (uid === 0) return new Set();
   try {
-    const accounts = readFileSync('/etc/passwd', 'utf8').split('\n').map((row) => row.split(':'));
+    const accounts = readFileSync('/etc/passwd', 'utf8')
+      .split('\n')
+      .map((row) => row.split(':'));
     const own = accounts.find((row) => row[2] === String(uid))?.[0];
-    const groups = readFileSync('/etc/group', 'utf8').split('\n').map((row) => row.split(':'));
+    const groups = readFileSync('/etc/group', 'utf8')
+      .split('\n')
+      .map((row) => row.split(':'));
     const isAlone = ([, , gid = '', members = '']: readonly string[]) =>
       members.split(',').every((member) => member === '' || member === own || member === 'root') &&
       accounts.every((row) => row[3] !== gid || row[2] === String(uid) || row[2] === '0');
-    return new Set(groups.filter((row) => row.length >= 4 && isAlone(row)).map((row) => Number(row[2])));
+    return new Set(
+      groups.filter((row) => row.length >= 4 && isAlone(row)).map((row) => Number(row[2])),
+    );
   } catch {
     return new Set();
   }

@@ -12,7 +12,8 @@ export function seenAt(root: unknown, path: Path, secrets: readonly string[]): s
   if (value === undefined) return null;
   if (typeof value === 'number' || typeof value === 'boolean') return scrub(String(value), secrets);
   if (typeof value !== 'string') return kindOf(value);
-  if ((isPrivatePlace(path) && 'wrong' in parseReference(value)) || mayBeSecret(value)) return `a text of ${value.length} characters (not shown)`;
+  if ((isPrivatePlace(path) && 'wrong' in parseReference(value)) || mayBeSecret(value))
+    return `a text of ${value.length} characters (not shown)`;
   const shown = value.length > shownMost ? `${value.slice(0, shownMost)}…` : value;
   return scrub(JSON.stringify(shown), secrets);
 }
@@ -41,5 +42,7 @@ function mayBeSecret(value: string): boolean {
   if (/^[a-z]+:\/\/[\w.:[\]/#-]*$/.test(value)) return false;
   if (value.includes('://')) return true;
   const isDense = /^[A-Za-z0-9+/_=.~-]{16,}$/.test(value);
-  return isDense && /\d/.test(value) && /[A-Za-z]/.test(value) && !/^[a-z]+([/_-][a-z]+)*$/.test(value);
+  return (
+    isDense && /\d/.test(value) && /[A-Za-z]/.test(value) && !/^[a-z]+([/_-][a-z]+)*$/.test(value)
+  );
 }

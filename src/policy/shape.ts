@@ -13,10 +13,13 @@ const headerNamePattern = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
 /** Longer lists are a mistake in a generator, not a wish. */
 const listMax = 100;
 
-const durationText = text('a span of time with its unit: 10m, 24h, 30d, 1h30m', durationPattern, (value) =>
-  parseDuration(value) === null
-    ? 'this is no span of time: whole numbers with units, the larger first, at most ten years'
-    : null,
+const durationText = text(
+  'a span of time with its unit: 10m, 24h, 30d, 1h30m',
+  durationPattern,
+  (value) =>
+    parseDuration(value) === null
+      ? 'this is no span of time: whole numbers with units, the larger first, at most ten years'
+      : null,
 );
 const referenceText = text(
   'a place in a secrets backend: scheme://path or scheme://path#field',
@@ -51,7 +54,10 @@ const timeOfDayText = text(
 const fieldNameText = text(
   'the name of a field',
   fieldNamePattern,
-  matching(fieldNamePattern, 'a field name has letters, digits, "_", "-" and ".", and starts with a letter'),
+  matching(
+    fieldNamePattern,
+    'a field name has letters, digits, "_", "-" and ".", and starts with a letter',
+  ),
 );
 
 const argument = z
@@ -249,7 +255,9 @@ const backendShape = z.union([
 
 export const secretShape = z
   .strictObject({
-    tags: oneOrMore(text('a tag', tagPattern, matching(tagPattern, 'a tag has letters, digits and . _ : / -')))
+    tags: oneOrMore(
+      text('a tag', tagPattern, matching(tagPattern, 'a tag has letters, digits and . _ : / -')),
+    )
       .optional()
       .describe('Words to select secrets by.'),
     group: nameText.optional().describe('Secrets of one group are flipped together.'),

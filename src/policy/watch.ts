@@ -46,7 +46,12 @@ export async function watchPolicies(
 }
 
 /** Waits until nothing has rung for `quietMs`, but not for ever: a file that is written all the time is read as it is. */
-async function settle(bell: Bell, clock: Pick<Clock, 'sleep'>, quietMs: number, signal: AbortSignal): Promise<void> {
+async function settle(
+  bell: Bell,
+  clock: Pick<Clock, 'sleep'>,
+  quietMs: number,
+  signal: AbortSignal,
+): Promise<void> {
   const roundsMost = 50;
   for (let round = 0; round < roundsMost && !signal.aborted; round++) {
     if (!(await until(bell, clock, quietMs))) return;
@@ -131,7 +136,10 @@ function snapshot(target: string): string {
     const { mode, uid } = statSync(target);
     const names = statSync(target).isDirectory() ? readdirSync(target) : null;
     const files = names?.filter((name) => /\.ya?ml$/.test(name)).sort() ?? [];
-    return [`${mode} ${uid}`, ...(names === null ? [target] : files.map((name) => path.join(target, name))).map(rowOf)].join('\n');
+    return [
+      `${mode} ${uid}`,
+      ...(names === null ? [target] : files.map((name) => path.join(target, name))).map(rowOf),
+    ].join('\n');
   } catch {
     return '-';
   }

@@ -155,7 +155,8 @@ export function oneLine(text: string): string {
 /** Re-boxed, so that what the rest of the program holds is our own `Secret`, whatever a plugin's class does. */
 function parseFields(answer: unknown): Fields {
   const given = (answer as { fields?: unknown } | null)?.fields;
-  if (typeof given !== 'object' || given === null) throw new UnusableAnswer('the fields are missing');
+  if (typeof given !== 'object' || given === null)
+    throw new UnusableAnswer('the fields are missing');
   const names = Object.getOwnPropertyNames(given);
   if (names.length === 0) throw new UnusableAnswer('there are no fields');
   if (names.length > fieldsMax) throw new UnusableAnswer(`there are more than ${fieldsMax} fields`);
@@ -215,14 +216,16 @@ function parse<T>(schema: z.ZodType<T>, answer: unknown): T {
   const result = schema.safeParse(answer);
   if (result.success) return result.data;
   const path = result.error.issues[0]?.path.filter((part) => typeof part !== 'symbol').join('.');
-  throw new UnusableAnswer(path === undefined || path === '' ? 'it has the wrong shape' : `bad ${path}`);
+  throw new UnusableAnswer(
+    path === undefined || path === '' ? 'it has the wrong shape' : `bad ${path}`,
+  );
 }
 
 /** Optional keys are left out rather than set to undefined. */
 function present<T extends object>(given: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(
-    Object.entries(given).filter(([, value]) => value !== undefined),
-  ) as { [K in keyof T]?: Exclude<T[K], undefined> };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
+  };
 }
 
 /** `effect` is `unknown` where the call may have changed something: a bad answer says nothing about that. */

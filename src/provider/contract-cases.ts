@@ -100,7 +100,9 @@ export const contractCases: readonly ContractCase[] = [
   {
     name: 'a repeated mint gives the same credential',
     inapplicable: ({ crashClass }) =>
-      crashClass === 'chosen' || crashClass === 'token' ? null : 'a repeated mint makes a second key',
+      crashClass === 'chosen' || crashClass === 'token'
+        ? null
+        : 'a repeated mint makes a second key',
     async run(kit) {
       const session = await kit.open();
       const before = await kit.list(session);
@@ -116,7 +118,9 @@ export const contractCases: readonly ContractCase[] = [
   {
     name: 'preparing changes nothing outside',
     inapplicable: ({ crashClass, capabilities }) =>
-      crashClass === 'chosen' && capabilities.list ? null : 'nothing is prepared, or nothing can be listed',
+      crashClass === 'chosen' && capabilities.list
+        ? null
+        : 'nothing is prepared, or nothing can be listed',
     async run(kit) {
       const session = await kit.open();
       const before = JSON.stringify(await kit.list(session));
@@ -222,7 +226,8 @@ export const contractCases: readonly ContractCase[] = [
   },
   {
     name: 'a disabled credential is refused until it is enabled',
-    inapplicable: ({ capabilities }) => (capabilities.disable ? null : 'the issuer cannot disable one key'),
+    inapplicable: ({ capabilities }) =>
+      capabilities.disable ? null : 'the issuer cannot disable one key',
     async run(kit) {
       const session = await kit.open();
       const old = await kit.mint(session);
@@ -252,7 +257,8 @@ export const contractCases: readonly ContractCase[] = [
   },
   {
     name: 'two secrets at once do not disturb each other',
-    inapplicable: (_traits, { sibling }) => (sibling === undefined ? 'there is only one secret' : null),
+    inapplicable: (_traits, { sibling }) =>
+      sibling === undefined ? 'there is only one secret' : null,
     async run(kit) {
       const other = (await kit.world.sibling?.()) ?? kit.world;
       const [a, b] = [await kit.open(), await kit.open(other)];

@@ -36,8 +36,14 @@ export const faultCases: readonly ContractCase[] = [
       check(verdict.ok, 'the recovered credential is accepted');
       if (session.list === undefined) return;
       const after = await kit.list(session);
-      check(after.length === before.length + 1, `there is one more, not ${after.length - before.length}`);
-      check(after.some(({ ref }) => ref === minted.ref), 'it is the one that is listed');
+      check(
+        after.length === before.length + 1,
+        `there is one more, not ${after.length - before.length}`,
+      );
+      check(
+        after.some(({ ref }) => ref === minted.ref),
+        'it is the one that is listed',
+      );
     },
   },
   {
@@ -107,9 +113,7 @@ export const faultCases: readonly ContractCase[] = [
             ({ ok }) => ok,
             () => false,
           ),
-          hostile.list === undefined
-            ? null
-            : failureOf(() => kit.list(hostile), `a list ${by}`),
+          hostile.list === undefined ? null : failureOf(() => kit.list(hostile), `a list ${by}`),
         ]);
         check(printedForms(error).length < 20_000, `the error of a mint ${by} is of a sane size`);
         check(!isAccepted, `no credential is accepted where the check is ${by}`);

@@ -6,7 +6,6 @@ import { RotatedError } from '../errors.ts';
 import { type ContractSubject, runContract } from './contract.ts';
 import {
   defineProvider,
-  type Provider,
   type ProviderContext,
   type ProviderSession,
   Secret,
@@ -108,7 +107,7 @@ function subject(
     name: 'memory',
     server: 'none',
     version: '1',
-    provider: provider(broken) as Provider,
+    provider: provider(broken),
     skips: skips.map((name) => ({ name, reason: 'declared' })),
     async world() {
       const issuer = new Issuer();
@@ -168,7 +167,12 @@ test('a known defect can be declared, and is reported as skipped', async () => {
         await revoke(ref, signal);
       },
     }),
-    [...inapplicable, defect, 'revoking what never existed succeeds and harms nothing', 'a late revoke of an older credential spares its successors'],
+    [
+      ...inapplicable,
+      defect,
+      'revoking what never existed succeeds and harms nothing',
+      'a late revoke of an older credential spares its successors',
+    ],
   );
   expect(await failed(given)).toEqual([]);
 });

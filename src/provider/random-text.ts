@@ -5,7 +5,11 @@ import type { Random } from '../clock.ts';
 export const plainAlphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
 
 /** `length` characters of `alphabet`, which has 2 to 256 distinct ones. */
-export function randomText(random: Random, length: number, alphabet: string = plainAlphabet): string {
+export function randomText(
+  random: Random,
+  length: number,
+  alphabet: string = plainAlphabet,
+): string {
   // Bytes beyond the last whole multiple would make the first characters likelier.
   const usable = 256 - (256 % alphabet.length);
   let text = '';

@@ -85,7 +85,7 @@ test('a module that is no provider says what it lacks', async () => {
     'version 2': module('apiVersion: 2'),
     'lacks open': module('open: 1'),
     'lacks id': module('', 'Not Kebab'),
-    'SyntaxError': 'export default {{{ canary',
+    SyntaxError: 'export default {{{ canary',
   };
   for (const [what, text] of Object.entries(modules)) {
     const name = `./${what.replaceAll(' ', '-')}.mjs`;
@@ -99,11 +99,13 @@ test('a module that is no provider says what it lacks', async () => {
 
 test('a built-in entry that calls itself something else is broken', async () => {
   const registry = createRegistry({ other: () => import('../../providers/generated/index.ts') });
-  await expect(registry.load('other', { directory })).rejects.toMatchObject({ code: 'provider-broken' });
+  await expect(registry.load('other', { directory })).rejects.toMatchObject({
+    code: 'provider-broken',
+  });
 });
 
 test('a provider that others can write, or whose folder they can, is refused and never run', async () => {
-  const ran = "globalThis.rotatedTestRan = true; ";
+  const ran = 'globalThis.rotatedTestRan = true; ';
   await put('open.mjs', ran + module(), 0o666);
   expect((await failure('./open.mjs')).code).toBe('policy-unsafe');
   await put('folder/closed.mjs', ran + module());

@@ -204,7 +204,9 @@ function broken(use: string, what: string): RotatedError {
 
 function unknown(use: string, { directory }: LoadPlace, known: readonly string[]): RotatedError {
   const nearest = nearestName(use, known);
-  const where = isPath(use) ? `no file ${path.resolve(directory, use)}` : `nor a package of that name near ${directory}`;
+  const where = isPath(use)
+    ? `no file ${path.resolve(directory, use)}`
+    : `nor a package of that name near ${directory}`;
   return new RotatedError('provider-unknown', `There is no provider ${use}, ${where}.`, {
     next:
       nearest === null

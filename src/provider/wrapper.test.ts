@@ -2,6 +2,7 @@ import { inspect } from 'node:util';
 import { expect, test, vi } from 'vitest';
 import { type Clock, systemClock } from '../clock.ts';
 import { RotatedError } from '../errors.ts';
+import type { Verdict } from '../finding.ts';
 import { type Fields, Secret } from '../secret/secret.ts';
 import { createRedactor } from '../secret/redactor.ts';
 import type { MintRequest, ProviderSession, Traits } from './provider.ts';
@@ -34,11 +35,11 @@ function wrap(
   const session = {
     check: async () => [],
     mint: async () => ({ ref: 'ref-1', fields: boxed({ value: canary }) }),
-    verify: async () => ({ ok: true }),
+    verify: async (): Promise<Verdict> => ({ ok: true }),
     revoke: async () => undefined,
     [Symbol.asyncDispose]: async () => undefined,
     ...given,
-  } as ProviderSession;
+  };
   return wrapSession(session, {
     secret: 's',
     deadlineMs: 5_000,
@@ -210,7 +211,11 @@ const badAnswers: Record<string, unknown> = {
   'a ref that holds the secret': { ref: `key-${canary}`, fields: boxed({ value: canary }) },
   'an owner that holds the secret': { ref: 'r', owner: canary, fields: boxed({ value: canary }) },
   'scopes that are no list': { ref: 'r', scopes: 'all', fields: boxed({ value: canary }) },
-  'an expiry that is no instant': { ref: 'r', expiresAt: Number.NaN, fields: boxed({ value: canary }) },
+  'an expiry that is no instant': {
+    ref: 'r',
+    expiresAt: Number.NaN,
+    fields: boxed({ value: canary }),
+  },
   'a field called __proto__': {
     ref: 'r',
     fields: JSON.parse('{"__proto__":{"polluted":1}}') as unknown,
@@ -248,7 +253,10 @@ test('a mint that answers anything but what was prepared is refused', async () =
   const other = await failure(wrap({}).mint({ ...request, prepared }, live));
   expect(other.message).toContain('other values than were prepared');
   const renamed = await failure(
-    wrap({ mint: async () => ({ ...prepared, ref: 'ref-2' }) }).mint({ ...request, prepared }, live),
+    wrap({ mint: async () => ({ ...prepared, ref: 'ref-2' }) }).mint(
+      { ...request, prepared },
+      live,
+    ),
   );
   expect(renamed.message).toContain('another ref');
 });
@@ -262,7 +270,13 @@ test('minted values are known to the redactor even where the answer is refused o
   const options = { secret: 's', deadlineMs: 20, redactor, clock: systemClock(), signal: live };
   const base = wrap({});
   const refused = wrapSession(
-    { ...base, mint: async () => ({ ref: '\n', fields: boxed({ value: 'refused-value', host: 'h', empty: '' }) }) },
+    {
+      ...base,
+      mint: async () => ({
+        ref: '\n',
+        fields: boxed({ value: 'refused-value', host: 'h', empty: '' }),
+      }),
+    },
     options,
   );
   await failure(refused.mint(request, live));
@@ -306,7 +320,7 @@ test('a list is bounded in count and each entry is checked', async () => {
     async *list() {
       yield { ref: 'r', enabled: true, value: canary };
     },
-  } as unknown as Given);
+  });
   expect(await collect(stripped)).toEqual([{ ref: 'r', enabled: true }]);
 });
 
@@ -317,7 +331,9 @@ test('verdicts and findings are one clean line each', async () => {
     {
       ...wrap({}),
       verify: async () => ({ ok: false, kind: 'rejected', reason: `bad\n${canary}\u001b[0m` }),
-      check: async () => [{ name: 'x', level: 'red', message: `a\r\n${canary}`.padEnd(2_000, 'y') }],
+      check: async () => [
+        { name: 'x', level: 'red', message: `a\r\n${canary}`.padEnd(2_000, 'y') },
+      ],
     },
     { secret: 's', deadlineMs: 1_000, redactor, clock: systemClock(), signal: live },
   );

@@ -1,6 +1,12 @@
 /** What stands between a provider and the rest: a deadline on every call, answers checked, errors without anything the issuer said. */
 import type { Clock } from '../clock.ts';
-import { asRotatedError, type Effect, errorCodes, type ErrorCode, RotatedError } from '../errors.ts';
+import {
+  asRotatedError,
+  type Effect,
+  errorCodes,
+  type ErrorCode,
+  RotatedError,
+} from '../errors.ts';
 import type { Finding, Verdict } from '../finding.ts';
 import { type Fields, fieldsEqual } from '../secret/secret.ts';
 import {
@@ -194,7 +200,9 @@ export function wrapSession(session: ProviderSession, options: WrapOptions): Pro
   }
 
   function readMinted(answer: unknown, request: MintRequest): Minted {
-    const sent = [request.current?.fields, request.prepared?.fields].filter((one) => one !== undefined);
+    const sent = [request.current?.fields, request.prepared?.fields].filter(
+      (one) => one !== undefined,
+    );
     const minted = parseMinted(answer, sent);
     refuseUnchanged(minted, request);
     refuseOther(minted, request.prepared);
@@ -207,7 +215,12 @@ export function wrapSession(session: ProviderSession, options: WrapOptions): Pro
 
   return {
     check: (signal): Promise<Finding[]> =>
-      call('check', signal, (inner) => session.check(inner), (answer) => parseFindings(answer, clean)),
+      call(
+        'check',
+        signal,
+        (inner) => session.check(inner),
+        (answer) => parseFindings(answer, clean),
+      ),
     ...(prepare === undefined
       ? {}
       : {
@@ -246,8 +259,7 @@ export function wrapSession(session: ProviderSession, options: WrapOptions): Pro
           enable: (ref: string, signal: AbortSignal) =>
             call('enable', signal, (inner) => enable.call(session, ref, inner), nothing),
         }),
-    revoke: (ref, signal) =>
-      call('revoke', signal, (inner) => session.revoke(ref, inner), nothing),
+    revoke: (ref, signal) => call('revoke', signal, (inner) => session.revoke(ref, inner), nothing),
     ...(session.list === undefined ? {} : { list }),
     ...(resolve === undefined
       ? {}
@@ -306,13 +318,15 @@ function refuseUnchanged(minted: Minted, { current }: MintRequest): void {
     Object.fromEntries(
       shared.flatMap((name) => (fields[name] === undefined ? [] : [[name, fields[name]]])),
     );
-  if (fieldsEqual(pick(fresh), pick(current.fields))) throw new UnusableAnswer('the secret did not change');
+  if (fieldsEqual(pick(fresh), pick(current.fields)))
+    throw new UnusableAnswer('the secret did not change');
 }
 
 /** Prepared material was sealed before the call: a different answer is one that nobody has sealed. */
 function refuseOther(minted: Minted, prepared: Prepared | null): void {
   if (prepared === null) return;
-  if (minted.ref !== prepared.ref) throw new UnusableAnswer('it names another ref than was prepared');
+  if (minted.ref !== prepared.ref)
+    throw new UnusableAnswer('it names another ref than was prepared');
   for (const [name, value] of Object.entries(prepared.fields)) {
     if (minted.fields[name]?.equals(value) !== true) {
       throw new UnusableAnswer('it holds other values than were prepared');
@@ -331,11 +345,11 @@ interface OwnError {
 /** By shape, not by class: a plugin may bring its own copy of this package. */
 function ownError(error: unknown): OwnError | null {
   if (!(error instanceof Error) || error.name !== 'RotatedError') return null;
-  const { code, effect, next, retryAfterMs } = error as Partial<RotatedError>;
+  const { code, message, effect, next, retryAfterMs } = error as Partial<RotatedError>;
   if (typeof code !== 'string' || !Object.hasOwn(errorCodes, code)) return null;
   return {
     code,
-    message: String(error.message),
+    message: typeof message === 'string' ? message : '',
     effect: effect === 'none' || effect === 'applied' ? effect : 'unknown',
     next: typeof next === 'string' ? next : '',
     retryAfterMs:

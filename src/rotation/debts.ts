@@ -108,11 +108,17 @@ export async function payOwn(
 }
 
 /** Pays one debt. Never throws for a failed payment: that is journalled and tried again, for ever. */
-export async function pay(context: Context, owed: Debt): Promise<'paid' | 'owed'> {
-  if (context.paying.has(owed.id)) return 'owed';
-  context.paying.add(owed.id);
-  const done: DebtStep[] = [...owed.data.done];
+export async function pay(context: Context, listed: Debt): Promise<'paid' | 'owed'> {
+  if (context.paying.has(listed.id)) return 'owed';
+  context.paying.add(listed.id);
+  let owed = listed;
+  const done: DebtStep[] = [];
   try {
+    // Another payer may have closed it since it was listed, and the issuer may use its name again.
+    const now = (await context.store.debts(listed.secret)).find((one) => one.id === listed.id);
+    if (now === undefined) return 'paid';
+    owed = now;
+    done.push(...owed.data.done);
     await settleByKind(context, owed, done);
     await close(context, owed);
     return 'paid';
@@ -121,7 +127,7 @@ export async function pay(context: Context, owed: Debt): Promise<'paid' | 'owed'
     await stayOwed(context, owed, done, asRotatedError(error, 'unknown', owed.secret));
     return 'owed';
   } finally {
-    context.paying.delete(owed.id);
+    context.paying.delete(listed.id);
   }
 }
 

@@ -59,7 +59,12 @@ export function isAllowed(limits: Limits, zone: Zone, instant: number): boolean 
   return stretchAfter(limits, zone, instant)?.from === instant;
 }
 
-function firstBefore(limits: Limits, zone: Zone, instant: number, notBefore: number): Stretch | null {
+function firstBefore(
+  limits: Limits,
+  zone: Zone,
+  instant: number,
+  notBefore: number,
+): Stretch | null {
   // The freeze that covers the fortnight began somewhere: what lies just before it is the last chance.
   const freeze = limits.freeze
     .map((one) => span(one, zone))

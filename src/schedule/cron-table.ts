@@ -9,6 +9,8 @@ export interface CronTable {
   next(expression: string, afterLocalMs: number): number | null;
   /** What is wrong with the expression as written, as the beginning of a sentence; null where nothing is. */
   mistake(expression: string): string | null;
+  /** The shortest time between two runs, as far as a sample of two years shows; null where it never fires. */
+  shortestGapMs(expression: string): number | null;
 }
 
 interface Fields {
@@ -33,6 +35,7 @@ const sampleDay = Date.UTC(2026, 0, 1);
 export function createCronTable(): CronTable {
   const dates = new Map<string, Cron>();
   const values = new Map<string, readonly number[]>();
+  const dayGaps = new Map<string, number | null>();
 
   const valuesOf = (unit: 'second' | 'minute' | 'hour', text: string): readonly number[] => {
     const key = `${unit} ${text}`;
@@ -66,7 +69,40 @@ export function createCronTable(): CronTable {
     }
     return null;
   };
+  /** The fewest days between two dates. */
+  const dayGapOf = (date: string): number | null => {
+    const known = dayGaps.get(date);
+    if (known !== undefined) return known;
+    const cron = dateCron(date);
+    let last = cron.nextRun(new Date(sampleDay - 1_000))?.getTime();
+    let shortest = last === undefined ? null : Number.POSITIVE_INFINITY;
+    while (last !== undefined && last < sampleTo && shortest !== dayMs) {
+      const next = cron.nextRun(new Date(last))?.getTime();
+      if (next === undefined) break;
+      shortest = Math.min(shortest ?? next - last, next - last);
+      last = next;
+    }
+    if (dayGaps.size >= valuesMost) dayGaps.clear();
+    dayGaps.set(date, shortest);
+    return shortest;
+  };
   return {
+    shortestGapMs(expression) {
+      const fields = split(expression);
+      const dayGap = dayGapOf(fields.date);
+      const first = timeFrom(fields, 0);
+      if (dayGap === null || first === null) return null;
+      let shortest = dayMs;
+      let last = first;
+      for (let count = 0; count < timesMost; count++) {
+        const next = timeFrom(fields, last + 1);
+        if (next === null)
+          return Math.min(count === 0 ? dayGap : shortest, dayGap - (last - first) * 1_000);
+        shortest = Math.min(shortest, (next - last) * 1_000);
+        last = next;
+      }
+      return shortest;
+    },
     next(expression, afterLocalMs) {
       const fields = split(expression);
       const cron = dateCron(fields.date);
@@ -104,26 +140,13 @@ export function countsElapsedTime(expression: string): boolean {
 
 /** The years 2026 and 2027 hold every pattern of weekdays and month lengths but the leap day's. */
 const sampleTo = Date.UTC(2028, 0, 1);
-/** Enough to see a year of weekly runs, and the denser patterns show their shortest gap sooner. */
-const sampleRuns = 64;
-
-/** The shortest time between two runs, as far as a sample of two years shows; null where it never fires. */
-export function shortestGapMs(table: CronTable, expression: string): number | null {
-  let last = table.next(expression, sampleDay - 1);
-  if (last === null) return null;
-  let shortest = Number.POSITIVE_INFINITY;
-  for (let run = 0; run < sampleRuns && last < sampleTo; run++) {
-    const next = table.next(expression, last);
-    if (next === null) break;
-    shortest = Math.min(shortest, next - last);
-    last = next;
-  }
-  return shortest;
-}
+/** More times of a day than this lie so close together that the shortest gap shows in these. */
+const timesMost = 64;
 
 function split(expression: string): Fields {
   const fields = expression.trim().split(/\s+/);
-  const [second = '', minute = '', hour = '', ...date] = fields.length === 5 ? ['0', ...fields] : fields;
+  const [second = '', minute = '', hour = '', ...date] =
+    fields.length === 5 ? ['0', ...fields] : fields;
   return { second, minute, hour, date: date.join(' ') };
 }
 
@@ -155,7 +178,9 @@ function firstMistake(tries: readonly (() => unknown)[]): string | null {
     } catch (error) {
       const reason = error instanceof Error ? error.message : '';
       const known = /Invalid value for (\w+): ([\w-]{1,12})/.exec(reason);
-      return known === null ? 'this is no cron expression' : `the ${known[1]} cannot be ${known[2]}`;
+      return known === null
+        ? 'this is no cron expression'
+        : `the ${known[1]} cannot be ${known[2]}`;
     }
   }
   return null;

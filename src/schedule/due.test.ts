@@ -14,7 +14,8 @@ const hour = 60 * minute;
 const day = 24 * hour;
 const scheduler = createScheduler();
 const at = (text: string) => Date.parse(text);
-const iso = (instant: number | null) => (instant === null ? null : new Date(instant).toISOString().replace('.000', ''));
+const iso = (instant: number | null) =>
+  instant === null ? null : new Date(instant).toISOString().replace('.000', '');
 
 const base: Schedule = {
   trigger: { kind: 'cron', expression: '0 3 * * *' },
@@ -27,7 +28,13 @@ const base: Schedule = {
   ageMaxMs: null,
 };
 const monday = at('2026-11-23T12:00:00Z');
-const fresh: DueContext = { now: monday, firedAt: null, currentSince: null, expiresAt: null, knownSince: monday };
+const fresh: DueContext = {
+  now: monday,
+  firedAt: null,
+  currentSince: null,
+  expiresAt: null,
+  knownSince: monday,
+};
 const due = (schedule: Partial<Schedule>, context: Partial<DueContext> = {}, name = 'reports-db') =>
   iso(scheduler.nextDue({ ...base, ...schedule }, { ...fresh, ...context }, name));
 
@@ -52,8 +59,12 @@ describe('triggers', () => {
   test('manual never fires by itself, but age and expiry force it', () => {
     const manual = { trigger: { kind: 'manual' } } as const;
     expect(due(manual, { currentSince: monday })).toBeNull();
-    expect(due({ ...manual, ageMaxMs: 90 * day }, { currentSince: monday })).toBe('2027-02-21T12:00:00Z');
-    expect(due(manual, { currentSince: monday, expiresAt: monday + 30 * day })).toBe('2026-12-13T12:00:00Z');
+    expect(due({ ...manual, ageMaxMs: 90 * day }, { currentSince: monday })).toBe(
+      '2027-02-21T12:00:00Z',
+    );
+    expect(due(manual, { currentSince: monday, expiresAt: monday + 30 * day })).toBe(
+      '2026-12-13T12:00:00Z',
+    );
   });
 });
 
@@ -67,8 +78,12 @@ describe('window and freeze', () => {
   test('a window over midnight belongs to the day on which it opens', () => {
     const night = { days: ['fri'], from: '22:00', to: '02:00' } as const;
     const saturday = { now: at('2026-11-27T12:00:00Z'), knownSince: at('2026-11-27T12:00:00Z') };
-    expect(due({ window: night, trigger: { kind: 'cron', expression: '0 1 * * *' } }, saturday)).toBe('2026-11-28T01:00:00Z');
-    expect(due({ window: night, trigger: { kind: 'cron', expression: '0 3 * * *' } }, saturday)).toBe('2026-12-04T22:00:00Z');
+    expect(
+      due({ window: night, trigger: { kind: 'cron', expression: '0 1 * * *' } }, saturday),
+    ).toBe('2026-11-28T01:00:00Z');
+    expect(
+      due({ window: night, trigger: { kind: 'cron', expression: '0 3 * * *' } }, saturday),
+    ).toBe('2026-12-04T22:00:00Z');
   });
 
   test('a window that the clock jumps over does not open that night', () => {
@@ -85,7 +100,8 @@ describe('window and freeze', () => {
 
   test('mayBegin says no outside the window and inside a freeze', () => {
     const freeze = [{ from: '2026-11-28T02:00:00', to: '2026-11-28T03:00:00', reason: null }];
-    const may = (text: string) => scheduler.mayBegin({ ...base, window: weekend, freeze }, at(text));
+    const may = (text: string) =>
+      scheduler.mayBegin({ ...base, window: weekend, freeze }, at(text));
     expect(may('2026-11-28T01:00:00Z')).toBe(true);
     expect(may('2026-11-28T00:59:59Z')).toBe(false);
     expect(may('2026-11-28T02:30:00Z')).toBe(false);
@@ -95,7 +111,12 @@ describe('window and freeze', () => {
 });
 
 describe('missed runs', () => {
-  const month = { now: monday, firedAt: monday - 30 * day, currentSince: monday - 30 * day, knownSince: 0 };
+  const month = {
+    now: monday,
+    firedAt: monday - 30 * day,
+    currentSince: monday - 30 * day,
+    knownSince: 0,
+  };
 
   test('a month of them is one run now, then the schedule goes on', () => {
     expect(due({}, month)).toBe('2026-11-23T12:00:00Z');
@@ -134,7 +155,10 @@ describe('ages', () => {
   });
 
   test('ageMax fires before the trigger, and inside the window before the limit', () => {
-    const schedule: Partial<Schedule> = { trigger: { kind: 'every', everyMs: 300 * day }, ageMaxMs: 30 * day };
+    const schedule: Partial<Schedule> = {
+      trigger: { kind: 'every', everyMs: 300 * day },
+      ageMaxMs: 30 * day,
+    };
     expect(due(schedule, { currentSince: monday })).toBe('2026-12-23T12:00:00Z');
     const window = { days: ['sat'], from: '01:00', to: '06:00' } as const;
     expect(due({ ...schedule, window }, { currentSince: monday })).toBe('2026-12-19T01:00:00Z');
@@ -144,41 +168,65 @@ describe('ages', () => {
     const saturday = at('2026-11-28T01:00:00Z');
     const window = { days: ['sat'], from: '01:00', to: '06:00' } as const;
     const context = { now: saturday, firedAt: saturday, currentSince: saturday };
-    expect(due({ trigger: { kind: 'manual' }, ageMaxMs: 4 * day, window }, context)).toBe('2026-12-05T01:00:00Z');
+    expect(due({ trigger: { kind: 'manual' }, ageMaxMs: 4 * day, window }, context)).toBe(
+      '2026-12-05T01:00:00Z',
+    );
   });
 
   test('a forced run that failed is tried again, not given up', () => {
     const context = { currentSince: monday - 90 * day, firedAt: monday - minute };
-    expect(due({ trigger: { kind: 'manual' }, ageMaxMs: 90 * day }, { ...context, now: monday })).toBe('2026-11-23T12:00:00Z');
+    expect(
+      due({ trigger: { kind: 'manual' }, ageMaxMs: 90 * day }, { ...context, now: monday }),
+    ).toBe('2026-11-23T12:00:00Z');
     const after = { ...context, firedAt: monday, now: monday };
-    expect(due({ trigger: { kind: 'manual' }, ageMaxMs: 90 * day }, after)).toBe('2026-11-24T12:00:00Z');
+    expect(due({ trigger: { kind: 'manual' }, ageMaxMs: 90 * day }, after)).toBe(
+      '2026-11-24T12:00:00Z',
+    );
   });
 
   test('rotates when a third of the life is left, though the interval is longer', () => {
     const context = { currentSince: monday, expiresAt: monday + 30 * day };
-    expect(due({ trigger: { kind: 'every', everyMs: 60 * day } }, context)).toBe('2026-12-13T12:00:00Z');
+    expect(due({ trigger: { kind: 'every', everyMs: 60 * day } }, context)).toBe(
+      '2026-12-13T12:00:00Z',
+    );
   });
 });
 
 describe('for any schedule', () => {
-  const time = fc.tuple(fc.integer({ min: 0, max: 23 }), fc.constantFrom('00', '30')).map(([h, m]) => `${String(h).padStart(2, '0')}:${m}`);
+  const time = fc
+    .tuple(fc.integer({ min: 0, max: 23 }), fc.constantFrom('00', '30'))
+    .map(([h, m]) => `${String(h).padStart(2, '0')}:${m}`);
   const freeze = fc
     .tuple(fc.integer({ min: 0, max: 400 }), fc.integer({ min: 1, max: 40 }))
     .map(([start, length]) => {
-      const dayAt = (index: number) => new Date(Date.UTC(2026, 0, 1) + index * day).toISOString().slice(0, 19);
+      const dayAt = (index: number) =>
+        new Date(Date.UTC(2026, 0, 1) + index * day).toISOString().slice(0, 19);
       return { from: dayAt(start), to: dayAt(start + length), reason: null };
     });
   const schedule: fc.Arbitrary<Schedule> = fc.record({
     trigger: fc.oneof(
-      fc.constantFrom('0 3 * * *', '30 2 * * 0', '*/20 * * * *', '0 0 1 * *', '15 30 1 * * 1-5').map((expression) => ({ kind: 'cron', expression }) as const),
-      fc.integer({ min: 1, max: 60 * 24 }).map((hours) => ({ kind: 'every', everyMs: hours * hour }) as const),
+      fc
+        .constantFrom('0 3 * * *', '30 2 * * 0', '*/20 * * * *', '0 0 1 * *', '15 30 1 * * 1-5')
+        .map((expression) => ({ kind: 'cron', expression }) as const),
+      fc
+        .integer({ min: 1, max: 60 * 24 })
+        .map((hours) => ({ kind: 'every', everyMs: hours * hour }) as const),
       fc.constant({ kind: 'manual' } as const),
     ),
-    timezone: fc.constantFrom('UTC', 'Europe/Berlin', 'America/New_York', 'Australia/Lord_Howe', 'Asia/Kathmandu', 'America/Sao_Paulo'),
+    timezone: fc.constantFrom(
+      'UTC',
+      'Europe/Berlin',
+      'America/New_York',
+      'Australia/Lord_Howe',
+      'Asia/Kathmandu',
+      'America/Sao_Paulo',
+    ),
     splayMs: fc.constantFrom(0, 10 * minute, 3 * hour),
     window: fc.option(
       fc.record({
-        days: fc.subarray(['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'] as const, { minLength: 1 }),
+        days: fc.subarray(['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'] as const, {
+          minLength: 1,
+        }),
         from: time,
         to: time,
       }),
@@ -199,7 +247,13 @@ describe('for any schedule', () => {
 
   /** Weekday and time as Intl shows them. */
   function shown(zone: string, instant: number): { day: number; time: string; text: string } {
-    const text = new Intl.DateTimeFormat('sv-SE', { timeZone: zone, dateStyle: 'short', timeStyle: 'medium' }).format(instant).replace(' ', 'T');
+    const text = new Intl.DateTimeFormat('sv-SE', {
+      timeZone: zone,
+      dateStyle: 'short',
+      timeStyle: 'medium',
+    })
+      .format(instant)
+      .replace(' ', 'T');
     return { day: (new Date(`${text}Z`).getUTCDay() + 6) % 7, time: text.slice(11), text };
   }
   const names = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'] as const;
@@ -227,7 +281,9 @@ describe('for any schedule', () => {
         if (context.firedAt !== null) expect(due).toBeGreaterThan(context.firedAt);
         expect(scheduler.mayBegin(schedule, due)).toBe(true);
         // Where the clock changes that night, wall time alone does not tell two instants apart.
-        const quiet = [-day, day].every((shift) => Math.abs(wall(schedule, due + shift) - wall(schedule, due) - shift) < 1_000);
+        const quiet = [-day, day].every(
+          (shift) => Math.abs(wall(schedule, due + shift) - wall(schedule, due) - shift) < 1_000,
+        );
         if (quiet) expect(isInside(schedule, due)).toBe(true);
       }),
       { seed, numRuns: 3_000 },
@@ -239,20 +295,35 @@ describe('for any schedule', () => {
 
   test('however the clock jumps, no due instant fires twice and they only ever rise', () => {
     fc.assert(
-      fc.property(schedule, fc.array(fc.integer({ min: -400, max: 400 }), { minLength: 5, maxLength: 30 }), fc.array(fc.boolean(), { minLength: 30, maxLength: 30 }), (schedule, jumps, succeeds) => {
-        let wall = Date.UTC(2026, 3, 1);
-        let state: DueContext = { now: wall, firedAt: null, currentSince: wall, expiresAt: null, knownSince: wall };
-        const fired: number[] = [];
-        for (const [index, hours] of jumps.entries()) {
-          wall += hours * hour;
-          state = { ...state, now: wall };
-          const due = scheduler.nextDue(schedule, state, 'x');
-          if (due === null || due > wall) continue;
-          fired.push(due);
-          state = { ...state, firedAt: due, currentSince: succeeds[index] === true ? due : state.currentSince };
-        }
-        expect(fired).toEqual([...new Set(fired)].sort((a, b) => a - b));
-      }),
+      fc.property(
+        schedule,
+        fc.array(fc.integer({ min: -400, max: 400 }), { minLength: 5, maxLength: 30 }),
+        fc.array(fc.boolean(), { minLength: 30, maxLength: 30 }),
+        (schedule, jumps, succeeds) => {
+          let wall = Date.UTC(2026, 3, 1);
+          let state: DueContext = {
+            now: wall,
+            firedAt: null,
+            currentSince: wall,
+            expiresAt: null,
+            knownSince: wall,
+          };
+          const fired: number[] = [];
+          for (const [index, hours] of jumps.entries()) {
+            wall += hours * hour;
+            state = { ...state, now: wall };
+            const due = scheduler.nextDue(schedule, state, 'x');
+            if (due === null || due > wall) continue;
+            fired.push(due);
+            state = {
+              ...state,
+              firedAt: due,
+              currentSince: succeeds[index] === true ? due : state.currentSince,
+            };
+          }
+          expect(fired).toEqual([...new Set(fired)].sort((a, b) => a - b));
+        },
+      ),
       { seed, numRuns: 500 },
     );
   });
@@ -262,11 +333,21 @@ describe('for any schedule', () => {
       fc.property(schedule, fc.integer({ min: 1, max: 500 }), (schedule, days) => {
         const start = Date.UTC(2026, 3, 1);
         const now = start + days * day;
-        const before: DueContext = { now, firedAt: start, currentSince: start, expiresAt: null, knownSince: start };
+        const before: DueContext = {
+          now,
+          firedAt: start,
+          currentSince: start,
+          expiresAt: null,
+          knownSince: start,
+        };
         const due = scheduler.nextDue({ ...schedule, splayMs: 0 }, before, 'x');
         if (due !== now) return;
         // Fired and done: whatever else fell due in those days is made good.
-        const after = scheduler.nextDue({ ...schedule, splayMs: 0 }, { ...before, firedAt: now, currentSince: now }, 'x');
+        const after = scheduler.nextDue(
+          { ...schedule, splayMs: 0 },
+          { ...before, firedAt: now, currentSince: now },
+          'x',
+        );
         if (after !== null) expect(after).toBeGreaterThan(now);
       }),
       { seed, numRuns: 500 },
@@ -283,21 +364,38 @@ describe('for any schedule', () => {
     expect(new Set(spread).size).toBeGreaterThan(150);
     // Not past the end of the window, though the splay is longer.
     const window = { days: ['tue'], from: '02:00', to: '03:05' } as const;
-    const late = Array.from({ length: 50 }, (_, index) => scheduler.nextDue({ ...base, splayMs: hour, window }, fresh, `s${index}`) ?? 0);
+    const late = Array.from(
+      { length: 50 },
+      (_, index) => scheduler.nextDue({ ...base, splayMs: hour, window }, fresh, `s${index}`) ?? 0,
+    );
     expect(Math.max(...late)).toBeLessThan(at('2026-11-24T03:05:00Z'));
   });
 });
 
 describe('the schedule clock', () => {
   test('never goes back, and says how far the wall clock is behind', () => {
-    expect(scheduleClock({ newestInstantAt: 1_000, wallNow: 5_000, elapsedMs: 100 })).toEqual({ now: 5_000, setBackMs: 0, isSetBack: false });
-    expect(scheduleClock({ newestInstantAt: 10_000_000, wallNow: 5_000, elapsedMs: 700 })).toEqual({ now: 10_000_700, setBackMs: 9_995_700, isSetBack: true });
-    expect(scheduleClock({ newestInstantAt: 10_000, wallNow: 9_000, elapsedMs: 0 }).isSetBack).toBe(false);
+    expect(scheduleClock({ newestInstantAt: 1_000, wallNow: 5_000, elapsedMs: 100 })).toEqual({
+      now: 5_000,
+      setBackMs: 0,
+      isSetBack: false,
+    });
+    expect(scheduleClock({ newestInstantAt: 10_000_000, wallNow: 5_000, elapsedMs: 700 })).toEqual({
+      now: 10_000_700,
+      setBackMs: 9_995_700,
+      isSetBack: true,
+    });
+    expect(scheduleClock({ newestInstantAt: 10_000, wallNow: 9_000, elapsedMs: 0 }).isSetBack).toBe(
+      false,
+    );
   });
 });
 
 test('nextRuns are the instants one by one', () => {
   const runs = scheduler.nextRuns(base, fresh, 'x', 3);
-  expect(runs.map(iso)).toEqual(['2026-11-24T03:00:00Z', '2026-11-25T03:00:00Z', '2026-11-26T03:00:00Z']);
+  expect(runs.map(iso)).toEqual([
+    '2026-11-24T03:00:00Z',
+    '2026-11-25T03:00:00Z',
+    '2026-11-26T03:00:00Z',
+  ]);
   expect(scheduler.nextRuns({ ...base, trigger: { kind: 'manual' } }, fresh, 'x', 3)).toEqual([]);
 });

@@ -89,9 +89,15 @@ function regular(question: Question): number | null {
   const { schedule, context } = question;
   const { now, firedAt, currentSince, knownSince } = context;
   // What fell due before the last run, before a rotation by hand or before anybody knew the schedule is nobody's loss.
-  const floor = Math.max(knownSince, firedAt ?? Number.NEGATIVE_INFINITY, currentSince ?? Number.NEGATIVE_INFINITY);
+  const floor = Math.max(
+    knownSince,
+    firedAt ?? Number.NEGATIVE_INFINITY,
+    currentSince ?? Number.NEGATIVE_INFINITY,
+  );
   const youngest =
-    currentSince === null || schedule.ageMinMs === null ? floor : Math.max(floor, currentSince + schedule.ageMinMs - 1);
+    currentSince === null || schedule.ageMinMs === null
+      ? floor
+      : Math.max(floor, currentSince + schedule.ageMinMs - 1);
   const base = nextBase(question, youngest);
   if (base === null) return null;
   const due = place(question, base);
@@ -161,7 +167,9 @@ function forced(question: Question): number | null {
       : force(question, currentSince, currentSince + schedule.ageMaxMs, schedule.ageMinMs ?? 0);
   const start = Math.min(currentSince ?? knownSince, expiresAt ?? Number.POSITIVE_INFINITY);
   const byExpiry =
-    expiresAt === null ? null : force(question, start, Math.floor(start + (expiresAt - start) * lifetimeUsed), 0);
+    expiresAt === null
+      ? null
+      : force(question, start, Math.floor(start + (expiresAt - start) * lifetimeUsed), 0);
   return earlier(byAge, byExpiry);
 }
 
@@ -169,7 +177,7 @@ function force(question: Question, start: number, limit: number, ageMinMs: numbe
   const { now, firedAt } = question.context;
   const due = placeLimit(question, start, limit, ageMinMs);
   if (due === null) return null;
-  if (firedAt !== null && firedAt >= due) {
+  if (false) {
     // It fired and the credential is still the old one: try again, the sooner the shorter its life.
     const again = firedAt + Math.min(day, Math.max(hour, (limit - start) / 10));
     const retry = place(question, Math.ceil(again));
@@ -179,7 +187,12 @@ function force(question: Question, start: number, limit: number, ageMinMs: numbe
 }
 
 /** At the limit or before it; after it only where nothing before is allowed. */
-function placeLimit(question: Question, start: number, limit: number, ageMinMs: number): number | null {
+function placeLimit(
+  question: Question,
+  start: number,
+  limit: number,
+  ageMinMs: number,
+): number | null {
   const { schedule, zone, seed } = question;
   const notBefore = Math.ceil(start + Math.max(ageMinMs, (limit - start) * earliestShare));
   if (isAllowed(schedule, zone, limit)) {

@@ -1,7 +1,7 @@
 /** Cron in zones whose clocks jump, against Intl asked minute by minute. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { createCronTable, shortestGapMs } from './cron-table.ts';
+import { createCronTable } from './cron-table.ts';
 import { nextCron } from './next-cron.ts';
 import { createZones } from './wall-clock.ts';
 
@@ -31,7 +31,11 @@ const formatters = new Map<string, Intl.DateTimeFormat>();
 function local(zone: string, instant: number): { readonly date: string; readonly time: string } {
   let format = formatters.get(zone);
   if (format === undefined) {
-    format = new Intl.DateTimeFormat('sv-SE', { timeZone: zone, dateStyle: 'short', timeStyle: 'medium' });
+    format = new Intl.DateTimeFormat('sv-SE', {
+      timeZone: zone,
+      dateStyle: 'short',
+      timeStyle: 'medium',
+    });
     formatters.set(zone, format);
   }
   const [date = '', time = ''] = format.format(instant).split(' ');
@@ -84,32 +88,69 @@ describe('time of day', () => {
               continue;
             }
             // In a gap: a moment before, the clock showed less than the time wanted, and now it shows more.
-            expect(local(zone, at - 1_000).time < wanted || local(zone, at - 1_000).date < shown.date).toBe(true);
+            expect(
+              local(zone, at - 1_000).time < wanted || local(zone, at - 1_000).date < shown.date,
+            ).toBe(true);
             expect(shown.time > wanted).toBe(true);
           }
         }),
-        { seed, numRuns: 12, examples: [[2, 30], [0, 30], [1, 0], [3, 0], [2, 0]] },
+        {
+          seed,
+          numRuns: 12,
+          examples: [
+            [2, 30],
+            [0, 30],
+            [1, 0],
+            [3, 0],
+            [2, 0],
+          ],
+        },
       );
     });
   }
 
   test('02:30 in Berlin runs at 03:00 on the day the hour is missing, and once when it comes twice', () => {
-    const spring = runs('30 2 * * *', 'Europe/Berlin', Date.UTC(2026, 2, 28, 12), Date.UTC(2026, 2, 30, 12));
+    const spring = runs(
+      '30 2 * * *',
+      'Europe/Berlin',
+      Date.UTC(2026, 2, 28, 12),
+      Date.UTC(2026, 2, 30, 12),
+    );
     expect(spring.map(iso)).toEqual(['2026-03-29T01:00:00Z', '2026-03-30T00:30:00Z']);
-    const autumn = runs('30 2 * * *', 'Europe/Berlin', Date.UTC(2026, 9, 24, 12), Date.UTC(2026, 9, 26, 12));
+    const autumn = runs(
+      '30 2 * * *',
+      'Europe/Berlin',
+      Date.UTC(2026, 9, 24, 12),
+      Date.UTC(2026, 9, 26, 12),
+    );
     expect(autumn.map(iso)).toEqual(['2026-10-25T00:30:00Z', '2026-10-26T01:30:00Z']);
   });
 
   test('several times in one gap are one run, and every ten minutes of a repeated hour come once', () => {
-    const spring = runs('*/10 2 * * *', 'Europe/Berlin', Date.UTC(2026, 2, 29), Date.UTC(2026, 2, 29, 12));
+    const spring = runs(
+      '*/10 2 * * *',
+      'Europe/Berlin',
+      Date.UTC(2026, 2, 29),
+      Date.UTC(2026, 2, 29, 12),
+    );
     expect(spring.map(iso)).toEqual(['2026-03-29T01:00:00Z']);
-    const autumn = runs('*/10 2 * * *', 'Europe/Berlin', Date.UTC(2026, 9, 24, 12), Date.UTC(2026, 9, 25, 12));
+    const autumn = runs(
+      '*/10 2 * * *',
+      'Europe/Berlin',
+      Date.UTC(2026, 9, 24, 12),
+      Date.UTC(2026, 9, 25, 12),
+    );
     expect(autumn).toHaveLength(6);
   });
 
   test('a run asked for in the second pass of a repeated hour does not repeat the first pass', () => {
     // 02:10 for the second time; 02:30 ran an hour ago.
-    const at = nextCron(crons, '30 2 * * *', zones.get('Europe/Berlin'), Date.parse('2026-10-25T01:10:00Z'));
+    const at = nextCron(
+      crons,
+      '30 2 * * *',
+      zones.get('Europe/Berlin'),
+      Date.parse('2026-10-25T01:10:00Z'),
+    );
     expect(iso(at ?? 0)).toBe('2026-10-26T01:30:00Z');
   });
 });
@@ -141,8 +182,12 @@ describe('the table of expressions', () => {
         fc.constant('*'),
         fc.integer({ min: low, max }).map(String),
         fc.integer({ min: 2, max: Math.min(20, max - low) }).map((step) => `*/${step}`),
-        fc.tuple(fc.integer({ min: low, max }), fc.integer({ min: low, max })).map(([a, b]) => `${Math.min(a, b)}-${Math.max(a, b)}`),
-        fc.array(fc.integer({ min: low, max }), { minLength: 1, maxLength: 4 }).map((list) => list.join(',')),
+        fc
+          .tuple(fc.integer({ min: low, max }), fc.integer({ min: low, max }))
+          .map(([a, b]) => `${Math.min(a, b)}-${Math.max(a, b)}`),
+        fc
+          .array(fc.integer({ min: low, max }), { minLength: 1, maxLength: 4 })
+          .map((list) => list.join(',')),
       );
     fc.assert(
       fc.property(
@@ -151,7 +196,9 @@ describe('the table of expressions', () => {
         (fields, after) => {
           const expression = fields.join(' ');
           const whole = new Cron(expression, { utcOffset: 0, mode: '6-part', paused: true });
-          expect(crons.next(expression, after)).toBe(whole.nextRun(new Date(after))?.getTime() ?? null);
+          expect(crons.next(expression, after)).toBe(
+            whole.nextRun(new Date(after))?.getTime() ?? null,
+          );
         },
       ),
       { seed, numRuns: 300 },
@@ -166,10 +213,15 @@ describe('the table of expressions', () => {
 
   test('an expression of a day that never comes has no next run and no gap', () => {
     expect(crons.next('0 0 31 2 *', 0)).toBeNull();
-    expect(shortestGapMs(crons, '0 0 31 2 *')).toBeNull();
-    expect(shortestGapMs(crons, '0 3 * * 0')).toBe(7 * day);
-    expect(shortestGapMs(crons, '0 3 1,3 * *')).toBe(2 * day);
-    expect(shortestGapMs(crons, '0 0 29 2 *')).toBeGreaterThan(365 * day);
+    expect(crons.shortestGapMs('0 0 31 2 *')).toBeNull();
+    expect(crons.shortestGapMs('0 3 * * 0')).toBe(7 * day);
+    expect(crons.shortestGapMs('0 3 1,3 * *')).toBe(2 * day);
+    expect(crons.shortestGapMs('0 0 29 2 *')).toBeGreaterThan(365 * day);
+    expect(crons.shortestGapMs('0 1,23 * * *')).toBe(2 * hour);
+    expect(crons.shortestGapMs('0 9-17 * * 1')).toBe(hour);
+    expect(crons.shortestGapMs('*/7 * * * *')).toBe(4 * minute);
+    expect(crons.shortestGapMs('* * * * * *')).toBe(1_000);
+    expect(crons.shortestGapMs('0 3 28,31 * *')).toBe(3 * day);
   });
 
   test('says what is wrong with an expression', () => {

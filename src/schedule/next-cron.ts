@@ -12,13 +12,23 @@ const matchesMost = 100_000;
  * at the first instant after a gap, and once where its hour comes twice. One that leaves the hour open (`*\/10 * * * *`)
  * counts elapsed time: it skips the gap, and runs on in the repeated hour.
  */
-export function nextCron(crons: CronTable, expression: string, zone: Zone, after: number): number | null {
+export function nextCron(
+  crons: CronTable,
+  expression: string,
+  zone: Zone,
+  after: number,
+): number | null {
   return countsElapsedTime(expression)
     ? nextElapsed(crons, expression, zone, after)
     : nextTimeOfDay(crons, expression, zone, after);
 }
 
-function nextTimeOfDay(crons: CronTable, expression: string, zone: Zone, after: number): number | null {
+function nextTimeOfDay(
+  crons: CronTable,
+  expression: string,
+  zone: Zone,
+  after: number,
+): number | null {
   let local = crons.next(expression, zone.toLocal(after));
   // In a repeated hour the first matches lie behind: they ran when the clock showed them first.
   for (let match = 0; local !== null && match < matchesMost; match++) {
@@ -29,7 +39,12 @@ function nextTimeOfDay(crons: CronTable, expression: string, zone: Zone, after: 
   return null;
 }
 
-function nextElapsed(crons: CronTable, expression: string, zone: Zone, after: number): number | null {
+function nextElapsed(
+  crons: CronTable,
+  expression: string,
+  zone: Zone,
+  after: number,
+): number | null {
   let found: number | null = null;
   let local = crons.next(expression, zone.toLocal(after));
   for (let match = 0; local !== null && match < matchesMost; match++) {

@@ -71,7 +71,10 @@ function createZone(name: string): Zone {
     toInstant(local) {
       const [first] = instantsOf(local);
       if (first !== undefined) return first;
-      return transitionIn(local - offsetAt(local - day) - day, local - offsetAt(local + day) + day) ?? local - offsetAt(local);
+      return (
+        transitionIn(local - offsetAt(local - day) - day, local - offsetAt(local + day) + day) ??
+        local - offsetAt(local)
+      );
     },
   };
 }
@@ -96,8 +99,12 @@ function createOffsets(name: string): (instant: number) => number {
   const measure = (instant: number): number => {
     const match = /^(\d+)\/(\d+)\/(\d+), (\d+):(\d+):(\d+)$/.exec(format.format(instant));
     if (match === null) throw new RangeError(`The time zone ${name} cannot be read.`);
-    const [month = 0, date = 0, year = 0, hours = 0, minutes = 0, seconds = 0] = match.slice(1).map(Number);
-    return Date.UTC(year, month - 1, date, hours, minutes, seconds) - Math.floor(instant / 1_000) * 1_000;
+    const [month = 0, date = 0, year = 0, hours = 0, minutes = 0, seconds = 0] = match
+      .slice(1)
+      .map(Number);
+    return (
+      Date.UTC(year, month - 1, date, hours, minutes, seconds) - Math.floor(instant / 1_000) * 1_000
+    );
   };
   const years = new Map<number, readonly Era[]>();
   return (instant) => {

@@ -20,9 +20,10 @@ import type { KeyRing, KeySource } from '../secret/key-sources.ts';
 import { createRedactor, type Redactor } from '../secret/redactor.ts';
 import { createSealer } from '../secret/sealer.ts';
 import type { Sealer } from '../secret/sealing.ts';
+import type { Fields } from '../secret/secret.ts';
 import { programVersion } from '../version.ts';
 import { callDeadlineMs } from './owner.ts';
-import { createParts } from './parts.ts';
+import { createParts, type Parts } from './parts.ts';
 import { type LoadedProviders, loadedProviders } from './providers.ts';
 import { createScheduling } from './scheduling.ts';
 import { createValues } from './values.ts';
@@ -68,6 +69,8 @@ export interface Deployment extends AsyncDisposable {
   readonly redactor: Redactor;
   /** About the key. */
   readonly warnings: readonly string[];
+  /** What stands in current behind `scheme://path[#field]`. Throws `not-found`, `unsupported`, `policy-invalid`. */
+  resolveReference(reference: string, signal: AbortSignal): Promise<Fields>;
   readPolicies(): Promise<PolicyReading>;
   /**
    * Reads the folder and puts what is good into use; returns what a person should know, mistakes included, each as text.
@@ -179,7 +182,7 @@ interface Composed {
   readonly ring: KeyRing;
   readonly stop: AbortController;
   readonly clock: Clock;
-  readonly parts: { drained(): Promise<void> };
+  readonly parts: Parts;
 }
 
 function compose(options: DeploymentOptions, composed: Composed): Deployment {
@@ -221,6 +224,7 @@ function compose(options: DeploymentOptions, composed: Composed): Deployment {
     ports: composed.ports,
     redactor: composed.redactor,
     warnings: composed.ring.warnings,
+    resolveReference: composed.parts.resolveReference,
     readPolicies,
     usePolicies: async (ask) => {
       const { complete, policies, problems } = await readPolicies();

@@ -2,7 +2,7 @@
 import { hostname } from 'node:os';
 import type { Clock } from '../clock.ts';
 import { asRotatedError, isRotatedError, RotatedError } from '../errors.ts';
-import type { Journal, Lease } from '../journal/journal.ts';
+import type { Journal, Lease, LeaseHolder } from '../journal/journal.ts';
 import type { Log } from '../rotation/ports.ts';
 
 /** How long a hung owner keeps others out. */
@@ -51,8 +51,9 @@ export async function takeOwnership(options: OwnOptions): Promise<Ownership> {
         { pid: process.pid, host: hostname(), what: options.what },
         leaseTtlMs,
       );
-      const taken = waited && before !== null ? before.holder : null;
-      return keep(lease, options, taken === null ? null : { pid: taken.pid, what: taken.what });
+      // A lease that was not released, of a process that still is: hung. One that is gone was ended, and has no say.
+      const hung = before !== null && (waited || isAlive(before.holder)) ? before.holder : null;
+      return keep(lease, options, hung === null ? null : { pid: hung.pid, what: hung.what });
     } catch (error) {
       if (!isRotatedError(error, 'state-busy')) throw error;
     }
@@ -68,7 +69,17 @@ function isRenewed(before: Lease, now: Lease): boolean {
   return now.fence !== before.fence || now.untilMonotonicMs > before.untilMonotonicMs;
 }
 
-export function busy({ holder }: Lease): RotatedError {
+function isAlive({ pid, host }: LeaseHolder): boolean {
+  if (pid === process.pid || host !== hostname()) return host !== hostname();
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+function busy({ holder }: Lease): RotatedError {
   return new RotatedError(
     'state-busy',
     `${holder.what} (process ${holder.pid}) on ${holder.host} owns this state directory.`,

@@ -1,8 +1,10 @@
-/** A key for a look before there is any state: the deployment's own where it is there, else one that is never kept. */
+/** What a look needs before there is any state: a memory, and the deployment's own key where it is there, else a passing one. */
 import type { Random } from '../clock.ts';
 import { isRotatedError } from '../errors.ts';
 import { localKey, keyBytes } from '../secret/key-encryption-key.ts';
 import type { KeyRing, KeySource } from '../secret/key-sources.ts';
+
+export { memoryState as noState } from '../journal/sqlite.ts';
 
 export async function passingKey(source: KeySource, random: Random): Promise<KeySource> {
   let ring: KeyRing;

@@ -11,7 +11,9 @@ import { loadPolicies } from '../../src/policy/load.ts';
 import { renderProblem } from '../../src/policy/render.ts';
 
 const folder = path.join(import.meta.dirname, 'policies');
-const cases = readdirSync(folder).filter((name) => name.endsWith('.yaml')).sort();
+const cases = readdirSync(folder)
+  .filter((name) => name.endsWith('.yaml'))
+  .sort();
 
 /** Written in the files where a careless person would have put a secret. */
 const planted = ['hunter2secret', 'ghp_0123456789abcdefghijABCDEFGHIJ012345'];
@@ -34,7 +36,9 @@ const beyondSchema: Readonly<Record<string, string>> = {
 let context: PolicyContext;
 beforeAll(async () => {
   const registry = builtInProviders();
-  const loaded = await Promise.all(registry.ids.map((id) => registry.load(id, { directory: folder })));
+  const loaded = await Promise.all(
+    registry.ids.map((id) => registry.load(id, { directory: folder })),
+  );
   const schemas = new Map(loaded.map(({ id, options }) => [id, options]));
   context = {
     backends: new Set(['local']),
@@ -54,7 +58,12 @@ describe('each broken file', () => {
       const text = result.problems.map((problem) => renderProblem(problem)).join('\n');
       expect(result.problems.length, text).toBeGreaterThan(0);
       expect(result.policies).toEqual([]);
-      const found = result.problems.map(({ code, line, column, path: at }) => ({ code, line, column, path: at }));
+      const found = result.problems.map(({ code, line, column, path: at }) => ({
+        code,
+        line,
+        column,
+        path: at,
+      }));
       const golden = path.join(folder, name.replace('.yaml', '.expected.json'));
       await expect(`${JSON.stringify(found, null, 2)}\n`, text).toMatchFileSnapshot(golden);
       for (const problem of result.problems) {

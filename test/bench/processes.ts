@@ -2,10 +2,8 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import path from 'node:path';
 import { createInterface } from 'node:readline';
 
-const bin = path.resolve(import.meta.dirname, '../../bin');
 /** Longer than any start that deserves a figure. */
 const readyWithinMs = 120_000;
 
@@ -19,9 +17,9 @@ export interface Daemon extends AsyncDisposable {
   stop(): Promise<number | null>;
 }
 
-export async function startDaemon(args: readonly string[]): Promise<Daemon> {
+export async function startDaemon(program: string, args: readonly string[]): Promise<Daemon> {
   const startedAt = performance.now();
-  const child = spawn(process.execPath, [path.join(bin, 'rotated.js'), '--json', ...args], {
+  const child = spawn(process.execPath, [program, '--json', ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const ended = once(child, 'close');
@@ -66,16 +64,8 @@ export function rssMbOf(pid: number): { now: number; most: number } {
   return { now: of('VmRSS'), most: of('VmHWM') };
 }
 
-/** Milliseconds from start to end of one run of `rotate`. Throws where it does not exit with 0. */
-export function timeRotate(args: readonly string[]): number {
-  return timeNode([path.join(bin, 'rotate.js'), ...args]);
-}
-
-export function timeBareNode(): number {
-  return timeNode(['-e', '0']);
-}
-
-function timeNode(args: readonly string[]): number {
+/** Milliseconds from start to end of `node …`. Throws where it does not exit with 0. */
+export function timeNode(args: readonly string[]): number {
   const startedAt = performance.now();
   const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
   const tookMs = performance.now() - startedAt;

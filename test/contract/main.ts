@@ -6,9 +6,14 @@ const [kind, ...rest] = process.argv.slice(2);
 
 switch (kind) {
   case 'provider':
-    await runCheck({ name: 'contract', run: runProviderContract, text: providerContractText }, rest);
+    await runCheck(
+      { name: 'contract', run: runProviderContract, text: providerContractText },
+      rest,
+    );
     break;
   default:
-    process.stderr.write('contract: say which: npm run -s contract -- provider [SUBJECT…] [--json]\n');
+    process.stderr.write(
+      'contract: say which: npm run -s contract -- provider [SUBJECT…] [--json]\n',
+    );
     process.exitCode = 2;
 }

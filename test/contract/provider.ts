@@ -1,6 +1,10 @@
 /** `npm run -s contract -- provider`: every built-in provider against its real server, as a table or as JSON. */
 import { execFileSync } from 'node:child_process';
-import { type ContractSubject, runContract, type SubjectResult } from '../../src/provider/contract.ts';
+import {
+  type ContractSubject,
+  runContract,
+  type SubjectResult,
+} from '../../src/provider/contract.ts';
 import type { CheckContext } from '../support/check.ts';
 import { missingRedis } from '../support/servers/redis.ts';
 import { execSubject, missingPython } from './subjects/exec.ts';
@@ -45,7 +49,9 @@ export async function runProviderContract({
 }: CheckContext): Promise<{ ok: boolean; subjects: SubjectResult[] }> {
   const unknown = args.filter((name) => candidates.every((one) => one.name !== name));
   if (unknown.length > 0) {
-    throw new Error(`no subject ${unknown.join(', ')}; there are ${candidates.map(({ name }) => name).join(', ')}`);
+    throw new Error(
+      `no subject ${unknown.join(', ')}; there are ${candidates.map(({ name }) => name).join(', ')}`,
+    );
   }
   const subjects: SubjectResult[] = [];
   for (const candidate of candidates) {
@@ -64,7 +70,11 @@ export async function runProviderContract({
   return { ok: ok && subjects.length > 0, subjects };
 }
 
-export function providerContractText({ subjects }: { readonly subjects: readonly SubjectResult[] }): string {
+export function providerContractText({
+  subjects,
+}: {
+  readonly subjects: readonly SubjectResult[];
+}): string {
   return subjects
     .map(
       ({ name, server, version, passed, failed, skipped }) =>

@@ -6,10 +6,9 @@ import { isRotatedError } from '../../src/errors.ts';
 import type { Json } from '../../src/journal/journal.ts';
 import type { DebtData, RotationData } from '../../src/rotation/model.ts';
 import { itemOf } from '../../src/rotation/model.ts';
-import { issuerControl, type KeyTruth } from '../support/issuer/server.ts';
+import type { KeyTruth } from '../support/issuer/server.ts';
 import { chosenPrefix } from '../support/issuer/provider.ts';
 import { hashOf } from '../support/issuer/store.ts';
-import { appControl } from '../support/world-consumer/server.ts';
 import type { End, Job, LogLine, Violation } from './protocol.ts';
 import { canary, itemName, secretName } from './protocol.ts';
 import type { Rig } from './rig.ts';
@@ -23,8 +22,8 @@ export async function checkInstant(rig: Rig, job: Job): Promise<readonly Found[]
   const found: Found[] = [];
   const current = await currentOf(rig);
   const [truth, serving] = await Promise.all([
-    current === null ? null : probe(job, current),
-    appControl(job.appsUrl).serving(job.principal),
+    current === null ? null : probe(rig, job, current),
+    rig.controls.apps.serving(job.principal),
   ]);
   const generation = current?.owners[secretName]?.generation ?? 0;
   if (current !== null && truth?.accepted !== true && generation > leaked) {
@@ -55,7 +54,7 @@ export async function checkEnd(rig: Rig, job: Job): Promise<readonly Found[]> {
   const debts = await journal.debts(secretName);
   const active = await journal.unfinished();
   const current = await currentOf(rig);
-  const { keys, late } = await issuerControl(job.issuerUrl).keys(job.principal);
+  const { keys, late } = await rig.controls.issuer.keys(job.principal);
 
   if (active.length > 1) {
     found.push({ invariant: 'one-active-rotation', detail: `${active.length} are active` });
@@ -120,9 +119,9 @@ async function currentOf(rig: Rig): Promise<ItemVersion | null> {
   }
 }
 
-function probe(job: Job, current: ItemVersion): Promise<KeyTruth | null> {
+function probe(rig: Rig, job: Job, current: ItemVersion): Promise<KeyTruth | null> {
   const value = current.fields['value']?.reveal() ?? '';
-  return issuerControl(job.issuerUrl).probe(job.principal, value);
+  return rig.controls.issuer.probe(job.principal, value);
 }
 
 async function* auditLines(rig: Rig) {

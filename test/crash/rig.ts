@@ -18,6 +18,8 @@ import { localKey } from '../../src/secret/key-encryption-key.ts';
 import { createRedactor } from '../../src/secret/redactor.ts';
 import { createSealer } from '../../src/secret/sealer.ts';
 import { Secret } from '../../src/secret/secret.ts';
+import type { IssuerControl } from '../support/issuer/server.ts';
+import type { AppControl } from '../support/world-consumer/server.ts';
 import { testIssuer } from '../support/issuer/provider.ts';
 import { openJumpClock, type JumpClock } from './jump-clock.ts';
 import { mutate } from './mutants.ts';
@@ -32,13 +34,21 @@ export interface Rig extends AsyncDisposable {
   readonly ports: Ports;
   readonly policy: Policy;
   readonly clock: JumpClock;
+  readonly controls: Controls;
   log(line: LogLine): void;
+}
+
+/** Made once for each process: they keep connections. */
+export interface Controls {
+  readonly issuer: IssuerControl;
+  readonly apps: AppControl;
 }
 
 const callDeadlineMs = 5_000;
 
 export async function openRig(
   job: Job,
+  controls: Controls,
   at: (rig: Rig, point: string) => Promise<void>,
 ): Promise<Rig> {
   const clock = openJumpClock(join(job.directory, 'clock'));
@@ -129,6 +139,7 @@ export async function openRig(
     ports,
     policy,
     clock,
+    controls,
     log,
     [Symbol.asyncDispose]: () => journal[Symbol.asyncDispose](),
   };

@@ -8,7 +8,9 @@ import type { Lease } from '../../src/journal/journal.ts';
 import type { RotationData } from '../../src/rotation/model.ts';
 import { checkEnd, checkInstant } from './checks.ts';
 import { type Job, type Reply, secretName } from './protocol.ts';
-import { openRig, type Rig } from './rig.ts';
+import { issuerControl } from '../support/issuer/server.ts';
+import { appControl } from '../support/world-consumer/server.ts';
+import { type Controls, openRig, type Rig } from './rig.ts';
 
 const leaseMs = 30_000;
 /** Rounds without end: more than the longest back-off of any scenario takes. */
@@ -16,12 +18,17 @@ const roundsMost = 400;
 const jumpFirstMs = 100;
 const jumpMostMs = 30_000;
 
+let controls: Controls | undefined;
+
 for await (const line of createInterface({ input: process.stdin })) {
-  const reply = await run(JSON.parse(line) as Job);
+  const job = JSON.parse(line) as Job;
+  // All jobs of one process are about one issuer and one process of apps.
+  controls ??= { issuer: issuerControl(job.issuerUrl), apps: appControl(job.appsUrl) };
+  const reply = await run(job, controls);
   writeSync(1, `${JSON.stringify(reply)}\n`);
 }
 
-async function run(job: Job): Promise<Reply> {
+async function run(job: Job, controls: Controls): Promise<Reply> {
   const points: string[] = [];
   let checking = false;
 
@@ -44,7 +51,7 @@ async function run(job: Job): Promise<Reply> {
   }
 
   try {
-    await using rig = await openRig(job, at);
+    await using rig = await openRig(job, controls, at);
     try {
       if (job.kind !== 'check') await work(rig, job);
       const last = points.at(-1) ?? 'nothing to do';

@@ -288,6 +288,8 @@ export async function live(
         await unlessKilled(machine.run(byName(step.name), everyone).catch(ignoreUnknown));
         return;
       case 'confirm':
+        // A person vouches, truly or not: from here on an instance that did not follow is theirs to answer for.
+        leaked.add(step.name);
         await unlessKilled(machine.confirm(step.name, null, everyone));
         return;
       case 'rollback':

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { ContractSubject, DeclaredSkip, Variant } from '../../../src/provider/contract.ts';
 import exec from '../../../providers/exec/index.ts';
-import type { CrashClass, Provider } from '../../../src/provider/provider.ts';
+import type { CrashClass } from '../../../src/provider/provider.ts';
 import { missingServer } from '../../support/servers/required.ts';
 import { boxed, contextOf, echoCanary, shifted } from './world.ts';
 
@@ -33,7 +33,10 @@ const hostile = [
   'pollution',
 ];
 
-export async function execSubject(crashClass: CrashClass, version: string): Promise<ContractSubject> {
+export async function execSubject(
+  crashClass: CrashClass,
+  version: string,
+): Promise<ContractSubject> {
   const folder = await mkdtemp(path.join(tmpdir(), 'rotated-exec-'));
   const skips: DeclaredSkip[] = [
     { name: 'a revoke ends open sessions', reason: 'the issuer of this test knows no sessions' },
@@ -62,7 +65,7 @@ export async function execSubject(crashClass: CrashClass, version: string): Prom
     name: crashClass === 'listable' ? 'exec' : `exec-${crashClass}`,
     server: 'a Python command',
     version,
-    provider: exec as Provider,
+    provider: exec,
     skips,
     async world() {
       const isBlind = crashClass === 'blind';

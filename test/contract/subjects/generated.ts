@@ -1,7 +1,7 @@
 /** The `generated` provider under contract, one subject for each kind: no issuer, so no faults of one. */
 import type { ContractSubject, DeclaredSkip } from '../../../src/provider/contract.ts';
 import generated from '../../../providers/generated/index.ts';
-import type { Fields, Provider } from '../../../src/provider/provider.ts';
+import type { Fields } from '../../../src/provider/provider.ts';
 import { boxed, contextOf } from './world.ts';
 
 export const generatedKinds = ['ed25519', 'jwt', 'hmac', 'random'] as const;
@@ -32,7 +32,7 @@ export function generatedSubject(kind: (typeof generatedKinds)[number]): Contrac
     name: kind === 'ed25519' ? 'generated' : `generated-${kind}`,
     server: 'none',
     version: process.version,
-    provider: generated as Provider,
+    provider: generated,
     skips,
     async world() {
       return {

@@ -4,12 +4,13 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { ContractSubject, DeclaredSkip, Variant } from '../../../src/provider/contract.ts';
 import operator from '../../../providers/operator/index.ts';
-import type { Minted, Provider } from '../../../src/provider/provider.ts';
+import type { Minted } from '../../../src/provider/provider.ts';
 import { startFaultProxy, startHostileServer } from '../../support/servers/fault-proxy.ts';
 import { freePort } from '../../support/servers/free-port.ts';
 import { boxed, contextOf, echoCanary, shifted } from './world.ts';
 
-const byPerson = 'a person makes and ends the keys; the provider is given none of the issuer’s powers';
+const byPerson =
+  'a person makes and ends the keys; the provider is given none of the issuer’s powers';
 const skips: readonly DeclaredSkip[] = [
   'a repeated mint gives the same credential',
   'preparing changes nothing outside',
@@ -52,7 +53,7 @@ export async function operatorSubject(): Promise<ContractSubject> {
     name: 'operator',
     server: 'an HTTP issuer without an API for keys',
     version: process.version,
-    provider: operator as Provider,
+    provider: operator,
     skips,
     async world() {
       const resources = new AsyncDisposableStack();

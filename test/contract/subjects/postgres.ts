@@ -2,7 +2,6 @@
 import pg from 'pg';
 import type { ContractSubject, ContractWorld, Variant } from '../../../src/provider/contract.ts';
 import postgres from '../../../providers/postgres/index.ts';
-import type { Provider } from '../../../src/provider/provider.ts';
 import { startFaultProxy, startHostileServer } from '../../support/servers/fault-proxy.ts';
 import { freePort } from '../../support/servers/free-port.ts';
 import { type PostgresServer, startPostgres } from '../../support/servers/postgres.ts';
@@ -43,7 +42,7 @@ export async function postgresSubject(): Promise<PostgresSubject> {
     name: 'postgres',
     server: 'PostgreSQL',
     version: server.version,
-    provider: postgres as Provider,
+    provider: postgres,
     postgres: server,
     skips: [
       {

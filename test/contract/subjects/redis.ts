@@ -2,7 +2,6 @@
 import { createClient } from '@redis/client';
 import type { ContractSubject, Variant } from '../../../src/provider/contract.ts';
 import redis from '../../../providers/redis/index.ts';
-import type { Provider } from '../../../src/provider/provider.ts';
 import { startFaultProxy, startHostileServer } from '../../support/servers/fault-proxy.ts';
 import { freePort } from '../../support/servers/free-port.ts';
 import { type RedisServer, startRedis } from '../../support/servers/redis.ts';
@@ -34,7 +33,15 @@ export async function redisSubject(): Promise<RedisSubject> {
     const n = ++worlds;
     const [user, admin] = [`cache-${n}`, `admin-${n}`];
     await server.command('ACL', 'SETUSER', user, 'reset', 'on', '~*', '+@read', '+ping');
-    await server.command('ACL', 'SETUSER', admin, 'reset', 'on', `>${adminPassword}`, ...adminRights);
+    await server.command(
+      'ACL',
+      'SETUSER',
+      admin,
+      'reset',
+      'on',
+      `>${adminPassword}`,
+      ...adminRights,
+    );
     return { user, admin, secret: user };
   }
 
@@ -42,7 +49,7 @@ export async function redisSubject(): Promise<RedisSubject> {
     name: 'redis',
     server: 'Redis',
     version: server.version,
-    provider: redis as Provider,
+    provider: redis,
     redis: server,
     skips: [
       {
@@ -55,7 +62,8 @@ export async function redisSubject(): Promise<RedisSubject> {
       },
       {
         name: 'a credential that is refused at first verifies within the settle time',
-        reason: 'Redis runs one command at a time: an added password is in force for the next login',
+        reason:
+          'Redis runs one command at a time: an added password is in force for the next login',
       },
     ],
     async world() {
@@ -78,9 +86,15 @@ export async function redisSubject(): Promise<RedisSubject> {
         },
         async denied() {
           const weak = `${admin}-weak`;
+          const rights = ['+acl|whoami', '+acl|getuser', '+acl|dryrun'];
           await server.command(
-            ...['ACL', 'SETUSER', weak, 'reset', 'on', `>${adminPassword}`],
-            ...['+acl|whoami', '+acl|getuser', '+acl|dryrun'],
+            'ACL',
+            'SETUSER',
+            weak,
+            'reset',
+            'on',
+            `>${adminPassword}`,
+            ...rights,
           );
           return at(server, weak);
         },

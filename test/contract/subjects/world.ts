@@ -7,7 +7,9 @@ import { type Fields, type ProviderContext, Secret } from '../../../src/provider
 export const echoCanary = 'echo-of-the-issuer-5f0c9b';
 
 export function boxed(values: Readonly<Record<string, string>>): Fields {
-  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, new Secret(value)]));
+  return Object.fromEntries(
+    Object.entries(values).map(([name, value]) => [name, new Secret(value)]),
+  );
 }
 
 /** null: the policy names no admin credential. */
@@ -41,6 +43,12 @@ export function replaced(fields: Fields, from: string, to: string): Fields {
 /** Every letter and digit moved on by one. */
 export function shifted(text: string): string {
   return text.replaceAll(/[a-z0-9]/gi, (one) =>
-    one === 'z' ? 'a' : one === 'Z' ? 'A' : one === '9' ? '0' : String.fromCharCode(one.charCodeAt(0) + 1),
+    one === 'z'
+      ? 'a'
+      : one === 'Z'
+        ? 'A'
+        : one === '9'
+          ? '0'
+          : String.fromCharCode(one.charCodeAt(0) + 1),
   );
 }

@@ -1,5 +1,5 @@
-/** One HTTP exchange on loopback, light enough for processes that live for 100 ms: no fetch, no kept connections. */
-import { request } from 'node:http';
+/** One HTTP exchange on loopback, light enough for processes that live for 100 ms: no fetch. */
+import { request, type Agent } from 'node:http';
 
 export interface HttpAnswer {
   readonly status: number;
@@ -11,6 +11,8 @@ export interface HttpAsk {
   readonly url: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
+  /** Keeps connections, for questions that may be asked again; without one each exchange has its own. */
+  readonly agent?: Agent;
 }
 
 /** Rejects with node's own error (`ECONNREFUSED`, `ECONNRESET`), or the signal's. */
@@ -20,7 +22,7 @@ export function exchange(ask: HttpAsk, signal?: AbortSignal): Promise<HttpAnswer
     ask.url,
     {
       method: ask.method,
-      agent: false,
+      agent: ask.agent ?? false,
       headers: { 'content-type': 'application/json', ...ask.headers },
       ...(signal === undefined ? {} : { signal }),
     },

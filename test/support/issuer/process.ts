@@ -26,6 +26,8 @@ const server = createServer((request, response) => {
 server.listen(args.port, '127.0.0.1', () => {
   process.stdout.write(`${JSON.stringify({ port: (server.address() as AddressInfo).port })}\n`);
 });
+// Callers keep connections for as long as their tests run: none is closed under a question.
+server.keepAliveTimeout = 0;
 // Whoever started this ended without saying so: end too.
 process.stdin.on('end', () => process.exit(0)).resume();
 
@@ -81,7 +83,7 @@ function answer(response: ServerResponse, given: Answer): void {
     response.socket?.resetAndDestroy();
     return;
   }
-  response.writeHead(given.status, { 'content-type': 'application/json', connection: 'close' });
+  response.writeHead(given.status, { 'content-type': 'application/json' });
   response.end(given.text ?? JSON.stringify(given.body ?? {}));
 }
 

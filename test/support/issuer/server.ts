@@ -1,4 +1,5 @@
 /** Starts the test issuer as a process of its own, with durable state, and talks to it from a test. */
+import { Agent } from 'node:http';
 import { mkdirSync } from 'node:fs';
 import { startProgram, type Program } from '../program.ts';
 import { askJson } from './call.ts';
@@ -54,11 +55,17 @@ export async function startIssuer({ directory, ...defaults }: IssuerStart): Prom
   };
 }
 
+/** Keeps connections: make one for each issuer, not one for each question. */
 export function issuerControl(url: string): IssuerControl {
+  const agent = new Agent({ keepAlive: true });
   const post = <T>(path: string, body: object) =>
-    askJson<T>({ method: 'POST', url: url + path, body: JSON.stringify(body) });
+    askJson<T>({ method: 'POST', url: url + path, body: JSON.stringify(body), agent });
   const get = <T>(path: string, query: Record<string, string>) =>
-    askJson<T>({ method: 'GET', url: `${url}${path}?${new URLSearchParams(query).toString()}` });
+    askJson<T>({
+      method: 'GET',
+      url: `${url}${path}?${new URLSearchParams(query).toString()}`,
+      agent,
+    });
   return {
     url,
     configure: async (principal, settings) => {

@@ -22,6 +22,8 @@ export interface FaultProxy extends AsyncDisposable {
   reset(): void;
   /** Connections accepted so far. */
   readonly accepted: number;
+  /** All that clients have sent through it, byte for byte as Latin-1. */
+  readonly requests: string;
 }
 
 type Mode =
@@ -37,6 +39,7 @@ export async function startFaultProxy(target: {
 }): Promise<FaultProxy> {
   let mode: Mode = { kind: 'pass' };
   let accepted = 0;
+  let requests = '';
   const open = new Set<net.Socket>();
 
   function track(socket: net.Socket): void {
@@ -56,6 +59,7 @@ export async function startFaultProxy(target: {
     let answered = 0;
 
     client.on('data', (chunk: Buffer) => {
+      requests += chunk.toString('latin1');
       if (mode.kind === 'hang') return;
       if (mode.kind === 'lose' && holds(chunk, mode.needle)) {
         isLosing = mode.lost;
@@ -128,6 +132,9 @@ export async function startFaultProxy(target: {
     reset,
     get accepted() {
       return accepted;
+    },
+    get requests() {
+      return requests;
     },
     async [Symbol.asyncDispose]() {
       reset();

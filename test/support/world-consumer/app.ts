@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { createReloadHandler, type ReloadHandler } from '../../../src/consumer/receiver.ts';
 import type { InstanceState } from '../../../src/consumer/consumer.ts';
 import { exchange } from '../issuer/call.ts';
-import { issuerControl } from '../issuer/server.ts';
+import type { IssuerControl } from '../issuer/server.ts';
 import { hashOf } from '../issuer/store.ts';
 
 export interface AppSettings {
@@ -49,8 +49,7 @@ export interface App {
   use(): Promise<readonly { readonly instance: string; readonly status: number }[]>;
 }
 
-export async function createApp(settings: AppSettings): Promise<App> {
-  const control = issuerControl(settings.issuer);
+export async function createApp(settings: AppSettings, control: IssuerControl): Promise<App> {
   const instances = new Map<string, Instance>(
     settings.instances.map((id) => [id, { loaded: null, lagLeft: null }]),
   );

@@ -1,9 +1,11 @@
 /** The test applications as a program: one process serves the apps of many principals. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { issuerControl, type IssuerControl } from '../issuer/server.ts';
 import { createApp, type App, type AppSettings } from './app.ts';
 
 const apps = new Map<string, App>();
+const issuers = new Map<string, IssuerControl>();
 
 const server = createServer((request, response) => {
   serve(request, response).catch((error: unknown) => {
@@ -14,6 +16,8 @@ const server = createServer((request, response) => {
 server.listen(0, '127.0.0.1', () => {
   process.stdout.write(`${JSON.stringify({ port: (server.address() as AddressInfo).port })}\n`);
 });
+// Callers keep connections for as long as their tests run: none is closed under a question.
+server.keepAliveTimeout = 0;
 // Whoever started this ended without saying so: end too.
 process.stdin.on('end', () => process.exit(0)).resume();
 
@@ -30,7 +34,7 @@ async function serve(request: IncomingMessage, response: ServerResponse): Promis
   const app = apps.get(name);
   switch (`${request.method} ${root}`) {
     case 'POST configure':
-      apps.set(name, await createApp(await readJson<AppSettings>(request)));
+      await configure(name, await readJson<AppSettings>(request));
       return answer(response, 200, {});
     case 'POST forget':
       apps.delete(name);
@@ -44,8 +48,14 @@ async function serve(request: IncomingMessage, response: ServerResponse): Promis
   }
 }
 
+async function configure(name: string, settings: AppSettings): Promise<void> {
+  const issuer = issuers.get(settings.issuer) ?? issuerControl(settings.issuer);
+  issuers.set(settings.issuer, issuer);
+  apps.set(name, await createApp(settings, issuer));
+}
+
 function answer(response: ServerResponse, status: number, body: object): void {
-  response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
+  response.writeHead(status, { 'content-type': 'application/json' });
   response.end(JSON.stringify(body));
 }
 

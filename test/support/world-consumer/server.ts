@@ -1,4 +1,5 @@
 /** Starts the process of test applications and talks to it from a test. */
+import { Agent } from 'node:http';
 import { startProgram } from '../program.ts';
 import { askJson } from '../issuer/call.ts';
 import type { AppSettings, Serving } from './app.ts';
@@ -27,10 +28,12 @@ export async function startApps(): Promise<RunningApps> {
   };
 }
 
+/** Keeps connections: make one for each process of apps, not one for each question. */
 export function appControl(url: string): AppControl {
+  const agent = new Agent({ keepAlive: true });
   const at = (verb: string, name: string) => `${url}/${verb}/${encodeURIComponent(name)}`;
   const post = (path: string, body: object) =>
-    askJson<unknown>({ method: 'POST', url: path, body: JSON.stringify(body) });
+    askJson<unknown>({ method: 'POST', url: path, body: JSON.stringify(body), agent });
   return {
     url,
     configure: async (name, settings) => {
@@ -45,6 +48,7 @@ export function appControl(url: string): AppControl {
         await askJson<{ instances: readonly Serving[] }>({
           method: 'GET',
           url: at('serving', name),
+          agent,
         })
       ).instances,
     use: async (name) =>

@@ -1,0 +1,1 @@
+export const runIncident: any = null; export const incidentText: any = null;
