@@ -47,6 +47,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   'src/rotation': [
     ...leaves,
     types.policy,
+    // Pure: what an edit changed.
+    'src/policy/edit.ts',
     types.journal,
     'type src/backend/backend.ts',
     'type src/provider/provider.ts',

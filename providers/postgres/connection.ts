@@ -55,7 +55,7 @@ export async function connect(
   guard(socket);
   // Not in the driver's types: after the upgrade another stream is read from.
   const { connection } = client as unknown as { connection: EventEmitter & { stream: net.Socket } };
-  connection.once('sslconnect', () => undefined);
+  connection.once('sslconnect', () => guard(connection.stream));
   // An idle connection that breaks says so here; whoever uses it next hears of it again.
   client.on('error', () => undefined);
   const stop = (): void => void socket.destroy();

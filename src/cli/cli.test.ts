@@ -177,7 +177,7 @@ describe('without a daemon', () => {
     await rotate(['run', 'a']);
     const piped = await rotate(['--now', 'a']);
     expect(piped.code).toBe(3);
-    expect(piped.err).toContain('--yes');
+    expect(piped.err).toContain('There is no terminal');
     expect((await rotate(['--now', 'a'], { in: true, typed: ['no'] })).code).toBe(3);
     expect((await rotate(['history', '--json'])).json()['rotations']).toHaveLength(1);
     expect((await rotate(['--now', 'a'], { in: true, typed: ['yes'] })).code).toBe(0);

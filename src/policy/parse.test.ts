@@ -252,6 +252,22 @@ describe('secrets written out', () => {
     );
   });
 
+  test("a provider's own words about its options are cleaned of them", () => {
+    const { problems: found } = parsePolicyText(
+      'secrets:\n  it: { provider: { use: generated, password: hunter2pass }, backend: local://a, every: 7d }',
+      'it.yaml',
+      {
+        ...context,
+        providerSchema: () =>
+          z.looseObject({}).superRefine((value, { addIssue }) => {
+            addIssue({ code: 'custom', message: `cannot use ${JSON.stringify(value)}` });
+          }),
+      },
+    );
+    expect(found.map(({ code }) => code).sort()).toEqual(['plaintext-secret', 'provider-option']);
+    expect(JSON.stringify(found)).not.toContain('hunter2pass');
+  });
+
   test('broken YAML around them is reported without them', () => {
     for (const text of [
       'password: *hunter2pass',

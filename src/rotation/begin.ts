@@ -130,3 +130,12 @@ function memberOf(policy: Policy, inherited: readonly Known[], generation: numbe
     restored: null,
   };
 }
+
+/** Commits a beginning; returns the rotation as it now stands. */
+export async function beginNew(context: Context, wanted: Beginning): Promise<Rotation> {
+  const { rotation, draft } = await beginning(context, wanted);
+  await context.ports.at?.('before:commit:planned');
+  await context.store.write({ ...draft, rotations: [rotation] });
+  await context.ports.at?.('after:commit:planned');
+  return { ...rotation, version: 1 };
+}

@@ -2,8 +2,7 @@
 import { isRotatedError } from '../errors.ts';
 import type { Policy } from '../policy/policy.ts';
 import { advance } from './advance.ts';
-import { firedState } from './begin.ts';
-import { beginNew } from './commands.ts';
+import { beginNew, firedState } from './begin.ts';
 import type { Context } from './context.ts';
 import { commit, withData } from './context.ts';
 import { readOwn } from './current.ts';

@@ -2,7 +2,12 @@
 import { asRotatedError, RotatedError } from '../errors.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Fields } from '../secret/secret.ts';
-import * as commands from './commands.ts';
+import { beginNew } from './begin.ts';
+import { emergency } from './commands/emergency.ts';
+import { readAudited, restore } from './commands/item.ts';
+import { isRefusal, refusedBy, started } from './commands/outcome.ts';
+import { confirmAdoption, confirmDebt, setPaused, supply } from './commands/person.ts';
+import { abandonAsked, rollBack } from './commands/way-back.ts';
 import type { Context } from './context.ts';
 import { createDriver, groupOf } from './driver.ts';
 import { dueContextOf } from './due.ts';
@@ -45,6 +50,8 @@ export function createMachine(ports: Ports): Machine {
   const store = createStore(ports.journal, () => owned.fence);
   let policies: ReadonlyMap<string, Policy> = new Map();
   let warnings: readonly string[] = [];
+  /** A set of policies of which an edit was refused: tried again when a rotation has ended. */
+  let held: { readonly wanted: ReadonlyMap<string, Policy>; readonly ask: Ask } | null = null;
   const listeners = new Set<(rotation: Rotation) => void>();
   const context: Context = {
     ports,
@@ -58,6 +65,7 @@ export function createMachine(ports: Ports): Machine {
   };
   const changed = (rotation: Rotation) => {
     for (const listener of listeners) listener(rotation);
+    if (!rotation.active && held !== null) void applyHeld(held);
   };
   const driver = createDriver(context, () => policies, changed);
 
@@ -65,6 +73,30 @@ export function createMachine(ports: Ports): Machine {
   function until(signal: AbortSignal): void {
     if (signal.aborted) stop.abort(signal.reason);
     else signal.addEventListener('abort', () => stop.abort(signal.reason), { once: true });
+  }
+
+  async function usePolicies(
+    wanted: ReadonlyMap<string, Policy>,
+    ask: Ask,
+  ): Promise<readonly string[]> {
+    const change = await applyPolicies(context, policies, wanted, ask);
+    policies = change.policies;
+    warnings = change.warnings;
+    held = change.warnings.length > 0 ? { wanted, ask } : null;
+    driver.poke();
+    return change.warnings;
+  }
+
+  async function applyHeld({ wanted, ask }: NonNullable<typeof held>): Promise<void> {
+    try {
+      await usePolicies(wanted, ask);
+    } catch (error) {
+      // The set stays held: the end of the next rotation, or the next edit, tries again.
+      ports.log.error(
+        { error: asRotatedError(error, 'none').toJSON() },
+        'held policies could not be applied',
+      );
+    }
   }
 
   function select(selector: Selector): Policy[] {
@@ -125,7 +157,7 @@ export function createMachine(ports: Ports): Machine {
       driver.poke(result.rotation ?? undefined);
       return result;
     } catch (error) {
-      if (commands.isRefusal(error)) return commands.refusedBy(secret, error);
+      if (isRefusal(error)) return refusedBy(secret, error);
       throw asRotatedError(error, 'unknown', secret);
     }
   }
@@ -149,7 +181,7 @@ export function createMachine(ports: Ports): Machine {
     return asked(secret, () =>
       inTurn(secret, async (active) => {
         if (active !== null) {
-          return commands.started(
+          return started(
             secret,
             active.id,
             'joined',
@@ -164,9 +196,9 @@ export function createMachine(ports: Ports): Machine {
           inherited: new Map(),
           fired: new Map(),
         } as const;
-        const rotation = await commands.beginNew(context, wanted);
+        const rotation = await beginNew(context, wanted);
         changed(rotation);
-        return commands.started(
+        return started(
           secret,
           rotation.id,
           'started',
@@ -186,11 +218,11 @@ export function createMachine(ports: Ports): Machine {
     const secret = group[0].name;
     return asked(secret, () =>
       inTurn(secret, async (active) => {
-        const { rotation, joined } = await commands.emergency(context, group, active, mode, ask);
+        const { rotation, joined } = await emergency(context, group, active, mode, ask);
         changed(rotation);
         if (rotation.parked) {
           return {
-            ...commands.started(
+            ...started(
               secret,
               rotation.id,
               'waits-for-person',
@@ -204,7 +236,7 @@ export function createMachine(ports: Ports): Machine {
           rotation.data.mode === 'contain'
             ? 'The old credential is being revoked now.'
             : `The old credential will be dead as soon as the new one is adopted, at the latest in ${Math.round(deadlineMs / 1_000)} s.`;
-        return commands.started(secret, rotation.id, joined ? 'joined' : 'started', dead);
+        return started(secret, rotation.id, joined ? 'joined' : 'started', dead);
       }),
     );
   }
@@ -239,13 +271,7 @@ export function createMachine(ports: Ports): Machine {
     showPolicies: (wanted) => {
       policies = wanted;
     },
-    usePolicies: async (wanted, ask) => {
-      const change = await applyPolicies(context, policies, wanted, ask);
-      policies = change.policies;
-      warnings = change.warnings;
-      driver.poke();
-      return change.warnings;
-    },
+    usePolicies,
     tick: (signal) => {
       until(signal);
       return driver.tick();
@@ -318,31 +344,25 @@ export function createMachine(ports: Ports): Machine {
     now: async (selector, mode, ask) =>
       Promise.all(units(select(selector)).map((group) => nowOne(group, mode, ask))),
     rollback: (secret, ask) =>
-      asked(secret, () =>
-        inTurn(secret, (active) => commands.rollBack(context, secret, active, ask)),
-      ),
+      asked(secret, () => inTurn(secret, (active) => rollBack(context, secret, active, ask))),
     abandon: (secret, ask) =>
-      asked(secret, () =>
-        inTurn(secret, (active) => commands.abandonAsked(context, secret, active, ask)),
-      ),
+      asked(secret, () => inTurn(secret, (active) => abandonAsked(context, secret, active, ask))),
     confirm: (secret, debt, ask) =>
       asked(secret, () =>
         debt === null
-          ? inTurn(secret, (active) => commands.confirmAdoption(context, secret, active, ask))
-          : commands.confirmDebt(context, secret, debt, ask),
+          ? inTurn(secret, (active) => confirmAdoption(context, secret, active, ask))
+          : confirmDebt(context, secret, debt, ask),
       ),
     pause: (secret, ask) =>
-      asked(secret, async () => commands.setPaused(context, await stateOf(secret), true, ask)),
+      asked(secret, async () => setPaused(context, await stateOf(secret), true, ask)),
     resume: (secret, ask) =>
-      asked(secret, async () => commands.setPaused(context, await stateOf(secret), false, ask)),
+      asked(secret, async () => setPaused(context, await stateOf(secret), false, ask)),
     supply: (secret, fields, ask) => asked(secret, () => supplied(secret, fields, ask)),
     restore: (secret, ask) =>
       asked(secret, () =>
-        inTurn(secret, async () =>
-          commands.restore(context, policyOf(secret), await stateOf(secret), ask),
-        ),
+        inTurn(secret, async () => restore(context, policyOf(secret), await stateOf(secret), ask)),
       ),
-    read: async (secret, stage, ask) => commands.readAudited(context, policyOf(secret), stage, ask),
+    read: async (secret, stage, ask) => readAudited(context, policyOf(secret), stage, ask),
     history: async (secret, most) => {
       const uptimeMs = await ports.journal.uptimeMs();
       return (await store.history(secret, most)).map((rotation) =>
@@ -386,7 +406,7 @@ export function createMachine(ports: Ports): Machine {
           { secret, next: `'rotate status ${secret}' says why.` },
         );
       }
-      return commands.supply(context, secret, found, fields, ask);
+      return supply(context, secret, found, fields, ask);
     });
   }
 

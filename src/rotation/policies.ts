@@ -1,6 +1,7 @@
 /** What a new set of policies changes: rows for new secrets, due instants, and edits that must wait. */
 import { createHash } from 'node:crypto';
 import type { AuditEvent } from '../journal/journal.ts';
+import { policyEdit } from '../policy/edit.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Context } from './context.ts';
 import { dueAfter } from './due.ts';
@@ -94,19 +95,13 @@ function memberPolicy(rotation: Rotation | undefined, secret: string): Policy | 
 /** Where the credential lives, and who issues it, cannot change under a rotation that is moving it. */
 function refusedEdit(
   policy: Policy,
-  before: Policy | null | undefined,
+  before: Policy | null,
   active: Rotation | undefined,
 ): string | null {
-  if (before == null || active === undefined) return null;
-  const what =
-    itemOf(policy) !== itemOf(before) ||
-    JSON.stringify(policy.backend) !== JSON.stringify(before.backend)
-      ? 'backend'
-      : policy.provider.use !== before.provider.use ||
-          JSON.stringify(policy.provider) !== JSON.stringify(before.provider)
-        ? 'provider'
-        : null;
-  if (what === null) return null;
+  if (before === null || active === undefined) return null;
+  const { backendChanged, providerChanged } = policyEdit(before, policy);
+  if (!backendChanged && !providerChanged) return null;
+  const what = backendChanged ? 'backend' : 'provider';
   return `The edit of ${policy.name} (${policy.source.file}:${policy.source.line}) changes its ${what} while rotation ${active.id} is active: the old policy stays in use until it has ended.`;
 }
 

@@ -167,6 +167,10 @@ describe('policies', () => {
     world.policies.set('a', { ...policy, backend: { ...policy.backend, item: 'elsewhere' } });
     const warnings = await world.apply();
     expect(warnings.join()).toContain('changes its backend while rotation');
+    expect((await world.machine.status(byName('a'))).secrets[0]?.backend).toBe('local://test/a');
+    await world.untilPhase('a', 'retired', { stepMs: hourMs / 4 });
+    await world.tick();
+    expect((await world.machine.status(byName('a'))).secrets[0]?.backend).toBe('local://elsewhere');
   });
 
   it('a removed policy lets its rotation finish, then stops', async () => {

@@ -167,7 +167,9 @@ describe('ages', () => {
   test('ageMax shorter than the way to the next window waits for it, and does not rotate again in this one', () => {
     const saturday = at('2026-11-28T01:00:00Z');
     const window = { days: ['sat'], from: '01:00', to: '06:00' } as const;
-    const context = { now: saturday, firedAt: saturday, currentSince: saturday };
+    // Promoted ten minutes after it fired, with the window still open.
+    const promoted = saturday + 10 * minute;
+    const context = { now: promoted, firedAt: saturday, currentSince: promoted };
     expect(due({ trigger: { kind: 'manual' }, ageMaxMs: 4 * day, window }, context)).toBe(
       '2026-12-05T01:00:00Z',
     );

@@ -177,7 +177,7 @@ function force(question: Question, start: number, limit: number, ageMinMs: numbe
   const { now, firedAt } = question.context;
   const due = placeLimit(question, start, limit, ageMinMs);
   if (due === null) return null;
-  if (false) {
+  if (firedAt !== null && firedAt >= due) {
     // It fired and the credential is still the old one: try again, the sooner the shorter its life.
     const again = firedAt + Math.min(day, Math.max(hour, (limit - start) / 10));
     const retry = place(question, Math.ceil(again));

@@ -2,7 +2,7 @@
 import { hostname } from 'node:os';
 import type { Clock } from '../clock.ts';
 import { asRotatedError, isRotatedError, RotatedError } from '../errors.ts';
-import type { Journal, Lease, LeaseHolder } from '../journal/journal.ts';
+import type { Journal, Lease } from '../journal/journal.ts';
 import type { Log } from '../rotation/ports.ts';
 
 /** How long a hung owner keeps others out. */
@@ -51,8 +51,8 @@ export async function takeOwnership(options: OwnOptions): Promise<Ownership> {
         { pid: process.pid, host: hostname(), what: options.what },
         leaseTtlMs,
       );
-      // A lease that was not released, of a process that still is: hung. One that is gone was ended, and has no say.
-      const hung = before !== null && (waited || isAlive(before.holder)) ? before.holder : null;
+      const hung =
+        before !== null && (waited || isHung(before, options.clock)) ? before.holder : null;
       return keep(lease, options, hung === null ? null : { pid: hung.pid, what: hung.what });
     } catch (error) {
       if (!isRotatedError(error, 'state-busy')) throw error;
@@ -69,10 +69,13 @@ function isRenewed(before: Lease, now: Lease): boolean {
   return now.fence !== before.fence || now.untilMonotonicMs > before.untilMonotonicMs;
 }
 
-function isAlive({ pid, host }: LeaseHolder): boolean {
-  if (pid === process.pid || host !== hostname()) return host !== hostname();
+/** Its lease ran out and it still is: it hangs. One that is gone was ended, which is nobody's concern. For messages. */
+function isHung({ holder, bootId }: Lease, clock: Clock): boolean {
+  if (bootId !== clock.bootId || holder.host !== hostname() || holder.pid === process.pid) {
+    return false;
+  }
   try {
-    process.kill(pid, 0);
+    process.kill(holder.pid, 0);
     return true;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';

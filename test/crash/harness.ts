@@ -49,7 +49,12 @@ export async function withWorld<T>(work: (world: World) => Promise<T>): Promise<
 export async function runClass(
   world: World,
   crashClass: CrashClass,
-  options: { readonly full: boolean; readonly pairsMost: number; random(): number },
+  options: {
+    readonly full: boolean;
+    readonly canStop: boolean;
+    readonly pairsMost: number;
+    random(): number;
+  },
   progress: Progress,
 ): Promise<{ readonly result: ClassResult; readonly violations: readonly Violation[] }> {
   const processesBefore = world.pool.processes;
@@ -78,7 +83,7 @@ export async function runClass(
         pairs.push({ story, interruption: { kills: [point, second + 1], stop: null } });
       }
     });
-    if (story.stops || options.full) {
+    if (options.canStop && (story.stops || options.full)) {
       await inLanes(numbers, async (point) => {
         note(await runCase(world, story, { kills: [], stop: point }, null));
         totals.stops++;
@@ -89,7 +94,7 @@ export async function runClass(
     );
   }
 
-  const chosen = options.full ? pairs : sample(pairs, options.pairsMost, options.random);
+  const chosen = sample(pairs, options.pairsMost, options.random);
   let pairsRun = 0;
   await inLanes(chosen, async ({ story, interruption }) => {
     note(await runCase(world, story, interruption, null));

@@ -1,0 +1,160 @@
+/** What only a person can do: pause and resume, hand in a credential, vouch for what the machine cannot see. */
+import { RotatedError } from '../../errors.ts';
+import type { Fields } from '../../secret/secret.ts';
+import type { Context } from '../context.ts';
+import { moveTo, withData, withSession } from '../context.ts';
+import { dueAfter } from '../due.ts';
+import { toItem } from '../fields.ts';
+import type { Rotation, SecretState } from '../model.ts';
+import type { Ask, Started } from '../service.ts';
+import { stillAdopted } from '../steps/adopt.ts';
+import { record } from '../steps/mint.ts';
+import { auditEvent, auditRotation } from '../store.ts';
+import { started } from './outcome.ts';
+
+export async function setPaused(
+  context: Context,
+  state: SecretState,
+  paused: boolean,
+  ask: Ask,
+): Promise<Started> {
+  const { ports, store } = context;
+  const now = ports.clock.now();
+  const data = paused
+    ? {
+        ...state.data,
+        pausedFor: { reason: ask.reason ?? 'paused on request', since: now, actor: ask.actor },
+      }
+    : { ...state.data, pausedFor: null, failures: 0 };
+  const next = { ...state, paused, data };
+  const dueAt = paused ? state.dueAt : dueAfter(context, next);
+  await store.write({
+    secrets: [{ ...next, dueAt }],
+    audit: [
+      auditEvent(
+        now,
+        { secret: state.name, rotation: null, ...ask },
+        paused ? 'command.pause' : 'command.resume',
+        'done',
+      ),
+    ],
+  });
+  return started(
+    state.name,
+    null,
+    'done',
+    paused ? 'Its schedule is off; a rotation under way goes on.' : 'Its schedule is on.',
+  );
+}
+
+/** A person's credential takes the place of the mint's answer; everything after it is as ever. */
+export async function supply(
+  context: Context,
+  secret: string,
+  active: Rotation,
+  fields: Fields,
+  ask: Ask,
+): Promise<Started> {
+  const member = active.data.members.find((one) => one.secret === secret);
+  if (active.phase !== 'minting' || member?.intent == null || member.minted !== null) {
+    throw new RotatedError(
+      'refused',
+      `The rotation of ${secret} is at '${active.phase}' and does not wait for a credential.`,
+      { secret, next: `'rotate status ${secret}' shows what it waits for.` },
+    );
+  }
+  toItem(member.policy, fields);
+  const ref =
+    (await withSession(
+      context,
+      member.policy,
+      async (session) => (await session.resolve?.(fields, context.signal)) ?? null,
+    )) ?? `supplied-${active.id}`;
+  const by = withData(
+    { ...active, parked: false, wakeAtUptimeMs: null },
+    { parked: null, actor: ask.actor, reason: ask.reason ?? active.data.reason },
+  );
+  const result = await record(context, by, member, member.intent, { ref, fields });
+  const id = result.kind === 'moved' ? result.rotation.id : active.id;
+  return started(
+    secret,
+    id,
+    'started',
+    'The supplied credential is sealed; it is verified, promoted and adopted from here on.',
+  );
+}
+
+/** The consumers that a rotation waits for use the new generation: a person says so. */
+export async function confirmAdoption(
+  context: Context,
+  secret: string,
+  active: Rotation | null,
+  ask: Ask,
+): Promise<Started> {
+  if (active === null || (active.phase !== 'promoted' && active.phase !== 'staged')) {
+    throw new RotatedError('refused', `No rotation of ${secret} waits for its consumers.`, {
+      secret,
+      next: `'rotate status ${secret}' shows what it waits for.`,
+    });
+  }
+  const rows = (
+    await Promise.all(active.secrets.map((name) => context.store.journal.instances(name)))
+  ).flat();
+  const unreachable = rows.filter(
+    (row) => (row.data as { state?: string }).state === 'unreachable',
+  );
+  const adoption = await stillAdopted(context, active);
+  const unconfirmed = [
+    ...new Set([...adoption.unconfirmed, ...adoption.waitingFor.map((one) => one.consumer)]),
+  ];
+  const by = withData(active, { actor: ask.actor, reason: ask.reason });
+  const moved = await moveTo(
+    context,
+    by,
+    active.phase === 'promoted' ? 'adopted' : 'distributed',
+    { unconfirmed },
+    {
+      removeInstances: unreachable,
+      audit: auditRotation(context.ports.clock.now(), by, 'command.confirm', 'done', () => ({
+        unconfirmed,
+      })),
+    },
+  );
+  return started(secret, moved.rotation.id, 'done', 'Counted as adopted on your word.');
+}
+
+export async function confirmDebt(
+  context: Context,
+  secret: string,
+  id: string,
+  ask: Ask,
+): Promise<Started> {
+  const debt = (await context.store.debts(secret)).find((one) => one.id === id);
+  if (debt === undefined)
+    throw new RotatedError('not-found', `${secret} has no debt ${id}.`, {
+      secret,
+      next: `'rotate status ${secret} --json' lists them.`,
+    });
+  if (debt.data.parked === null) {
+    throw new RotatedError(
+      'refused',
+      `The debt ${id} needs no person: it is tried again by itself.`,
+      { secret, next: 'Wait, or mend what its last error names.' },
+    );
+  }
+  const { credential } = debt.data;
+  await context.store.write({
+    closeDebts: [debt],
+    removeSeals: debt.kind === 'revoke' && credential?.sealId != null ? [credential.sealId] : [],
+    audit: [
+      auditEvent(
+        context.ports.clock.now(),
+        { secret, rotation: debt.rotation, ...ask },
+        `debt.${debt.kind}.confirmed`,
+        'done',
+        { ref: credential?.ref ?? null, fingerprint: credential?.fingerprint ?? null },
+      ),
+    ],
+  });
+  return started(secret, debt.rotation, 'done', 'Closed on your word; no proof was possible.');
+}
