@@ -46,10 +46,9 @@ RUN mkdir -p /etc/rotated/schedules /var/lib/rotated /var/lib/rotated-key \
  && ln -s /app/bin/rotate.js /usr/local/bin/rotate
 USER 65532:65532
 VOLUME ["/var/lib/rotated", "/var/lib/rotated-key"]
-# Health, readiness and metrics; reachable by other containers, and from outside only where the port is published.
-EXPOSE 9464
+# Health and metrics stay on loopback, since metrics name the secrets; for a Prometheus elsewhere: … rotated --listen 0.0.0.0:9464
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 \
   CMD ["node", "-e", "fetch('http://127.0.0.1:9464/healthz').then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
 # The exec form: node itself is process 1 and gets SIGTERM. --disable-sigusr1: that signal would open a debugger.
 ENTRYPOINT ["node", "--disable-sigusr1", "/app/bin/rotated.js"]
-CMD ["--listen", "0.0.0.0:9464"]
+CMD ["--listen", "127.0.0.1:9464"]

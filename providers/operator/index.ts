@@ -160,7 +160,7 @@ async function tryKey(
     });
     ({ status } = response);
     // The body is never read, however long it is.
-    await response.arrayBuffer();
+    await response.body?.cancel().catch(() => undefined);
   } catch {
     throw new RotatedError(
       signal.aborted ? 'timeout' : 'unavailable',

@@ -73,7 +73,7 @@ function problemText(problem: PolicyProblem, color: boolean, width: number): str
   return renderProblem(problem, { color, width });
 }
 
-export function findingText({ name, level, message, place, why, mend }: Finding): string {
+function findingText({ name, level, message, place, why, mend }: Finding): string {
   const mark = { red: '✗', amber: '!', green: '✓' }[level];
   return [
     `${mark} ${place === undefined ? '' : `${place}: `}${message} (${name})\n`,

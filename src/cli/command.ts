@@ -51,7 +51,7 @@ export function collect(value: string, before: readonly string[]): string[] {
   return [...before, value];
 }
 
-export function selectorOf({ args, options }: Call): Selector {
+function selectorOf({ args, options }: Call): Selector {
   return {
     names: args,
     tags: (options['tag'] as string[] | undefined) ?? [],
@@ -61,7 +61,7 @@ export function selectorOf({ args, options }: Call): Selector {
   };
 }
 
-export function isEmpty(selector: Selector): boolean {
+function isEmpty(selector: Selector): boolean {
   const { names, tags, providers, consumers, all } = selector;
   return !all && names.length + tags.length + providers.length + consumers.length === 0;
 }

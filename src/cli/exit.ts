@@ -52,7 +52,7 @@ const refused: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'refused',
 ]);
 
-export function exitOfCode(code: ErrorCode): Exit {
+function exitOfCode(code: ErrorCode): Exit {
   if (code === 'usage') return 'usage';
   if (code === 'daemon-silent') return 'silent';
   if (code === 'needs-person') return 'person';

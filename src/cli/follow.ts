@@ -120,7 +120,7 @@ function exitOfRotation(
 }
 
 /** The same phase is shown once: what changes is why it waits. */
-export function progressText(progress: Progress): string {
+function progressText(progress: Progress): string {
   const who = progress.secrets.join(', ');
   return `${timeOfDay(progress.at)} ${who}: ${progress.phase}: ${progress.message}\n`;
 }

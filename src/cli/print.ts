@@ -69,7 +69,7 @@ export function table(
   return `${[columns.map((column) => column.title), ...rows].map(line).join('\n')}\n`;
 }
 
-export function cut(text: string, width: number): string {
+function cut(text: string, width: number): string {
   return text.length <= width ? text : `${text.slice(0, Math.max(0, width - 1))}…`;
 }
 

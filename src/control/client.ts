@@ -31,7 +31,7 @@ export type Reached =
   | { readonly kind: 'other-version'; readonly hello: Hello };
 
 /** A healthy daemon says hello within milliseconds; one that is busy with 10,000 policies within a second. */
-export const helloTimeoutMs = 2_000;
+const helloTimeoutMs = 2_000;
 
 export async function reachControl(
   path: string,

@@ -32,7 +32,7 @@ export interface Policy {
   readonly provider: {
     readonly use: string;
     readonly admin: Reference | null;
-    /** Validated by the provider's own schema. */
+    /** As written, validated by the provider's own schema: parse it again to get the schema's defaults. */
     readonly options: Json;
   };
   readonly backend: {
@@ -65,7 +65,7 @@ export interface Schedule {
   readonly trigger:
     | { readonly kind: 'cron'; readonly expression: string }
     | { readonly kind: 'every'; readonly everyMs: number }
-    /** Rotates only when asked. */
+    /** Rotates only when asked, or when ageMax or the credential's own expiry force it. */
     | { readonly kind: 'manual' };
   /** IANA name. */
   readonly timezone: string;
@@ -81,7 +81,7 @@ export interface Schedule {
   readonly missed: 'once' | 'skip';
   /** No scheduled rotation before the current credential is so old. */
   readonly ageMinMs: number | null;
-  /** Rotate at the latest when it is so old, whatever the trigger says. */
+  /** Rotate at the latest when it is so old, whatever the trigger says; window and freeze still hold. */
   readonly ageMaxMs: number | null;
 }
 
@@ -89,7 +89,7 @@ export type Weekday = 'mon' | 'tue' | 'wed' | 'thu' | 'fri' | 'sat' | 'sun';
 
 export interface AllowedWindow {
   readonly days: readonly Weekday[];
-  /** `HH:MM`; a window whose `to` is not after its `from` ends on the next day. */
+  /** `HH:MM`; the first pass where an hour comes twice. A window whose `to` is not after its `from` ends on the next day. */
   readonly from: string;
   readonly to: string;
 }

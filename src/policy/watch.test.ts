@@ -29,6 +29,7 @@ afterEach(async () => {
   stop.abort();
   await watching.catch(() => undefined);
   rmSync(folder, { recursive: true, force: true });
+  rmSync(`${folder}-old`, { recursive: true, force: true });
 });
 
 /** Resolves at the next call of onChange; counts them. */
@@ -93,7 +94,6 @@ test('a folder that was replaced is watched again', async () => {
   const again = seen.next();
   writeFileSync(path.join(folder, 'a.yaml'), 'a: newer');
   await again;
-  rmSync(`${folder}-old`, { recursive: true });
 });
 
 test('without events an edit is found by looking', async () => {

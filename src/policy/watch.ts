@@ -108,7 +108,7 @@ function createWatcher(target: string, ring: () => void): { renew(): void; close
     try {
       const folder = statSync(target).isDirectory() ? target : path.dirname(target);
       const now = statSync(folder).ino;
-      if (watcher !== null) return;
+      if (watcher !== null && now === inode) return;
       stop();
       watcher = watch(folder, { persistent: false }, ring);
       // Too many watches, or the folder went away: polling goes on.

@@ -163,7 +163,7 @@ export const faultCases: readonly ContractCase[] = [
     inapplicable: () => null,
     async run(kit) {
       const printed = await everythingPrinted(kit);
-      const values = await kit.secretValues();
+      const values = kit.secretValues();
       check(values.length > 0, 'there is a value to look for');
       const forms = values.flatMap((value) => [
         value,
@@ -214,6 +214,7 @@ async function everythingPrinted(kit: Kit): Promise<readonly Printed[]> {
   const minted = await kit.mint(session);
   const request = await kit.request(session, minted);
   const wrong = { ref: minted.ref, fields: world.wrong(minted.fields) };
+  kit.learn(wrong.fields);
   const hostile = (await world.hostile?.()) ?? [];
   const variants: (Variant & { readonly name: string })[] = [
     { name: 'the issuer itself', options: world.options, context: world.context },
@@ -224,6 +225,7 @@ async function everythingPrinted(kit: Kit): Promise<readonly Printed[]> {
   ];
   const printed: Printed[] = [];
   for (const variant of variants) {
+    await kit.learnAdmin(variant);
     const opened = await kit.open(variant, 500);
     const isHostile = hostile.includes(variant);
     const calls: readonly PrintedCall[] = [

@@ -30,8 +30,11 @@ export interface Kit extends AsyncDisposable {
   /** A whole mint; where a person makes keys, what they would hand in. */
   mint(session: ProviderSession, current?: Credential | null): Promise<Minted>;
   list(session: ProviderSession): Promise<readonly CredentialInfo[]>;
+  /** From now on these values are looked for in what is printed. */
+  learn(fields: Fields): void;
+  learnAdmin(variant: Variant): Promise<void>;
   /** Every value seen or used so far that must not be printed. */
-  secretValues(): Promise<readonly string[]>;
+  secretValues(): readonly string[];
 }
 
 /** Long for a loopback server, short for a person who waits for the suite. */
@@ -104,14 +107,15 @@ export function createKit(provider: Provider, world: ContractWorld): Kit {
       }
       return session.mint(await request(session, current), signal);
     },
-    async secretValues() {
+    learn,
+    async learnAdmin({ context }) {
       try {
-        learn(await world.context.admin(signal));
+        learn(await context.admin(signal));
       } catch {
         // No admin credential: nothing to look for.
       }
-      return [...values].filter((value) => value.length >= 6);
     },
+    secretValues: () => [...values].filter((value) => value.length >= 6),
     async [Symbol.asyncDispose]() {
       for (const session of sessions) await session[Symbol.asyncDispose]();
       stop.abort();

@@ -9,7 +9,7 @@ import { itemOf } from '../../src/rotation/model.ts';
 import type { KeyTruth } from '../support/issuer/server.ts';
 import { chosenPrefix } from '../support/issuer/provider.ts';
 import { hashOf } from '../support/issuer/store.ts';
-import type { End, Job, LogLine, Violation } from './protocol.ts';
+import type { Job, LogLine, Violation } from './protocol.ts';
 import { canary, itemName, secretName } from './protocol.ts';
 import type { Rig } from './rig.ts';
 
@@ -63,7 +63,7 @@ export async function checkEnd(rig: Rig, job: Job): Promise<readonly Found[]> {
   if (holder !== null && active.length === 0) {
     found.push({ invariant: 'locks-released', detail: `${holder} still holds the item` });
   }
-  const end: End | string = newest?.parked === true ? 'parked' : (newest?.phase ?? 'none');
+  const end: string = newest?.parked === true ? 'parked' : (newest?.phase ?? 'none');
   if (!(job.scenario.ends as readonly string[]).includes(end)) {
     const why = (newest?.data as unknown as RotationData | undefined)?.lastError?.code ?? '';
     found.push({ invariant: 'outcome', detail: `the rotation ended as ${end} ${why}` });

@@ -39,11 +39,30 @@ export async function withWorld<T>(work: (world: World) => Promise<T>): Promise<
     await using issuer = await startIssuer({ directory: join(directory, 'issuer') });
     await using apps = await startApps();
     await using pool = startPool(lanes, join(directory, 'compile-cache'));
+    using _ = onSignals(() => {
+      pool.killAll();
+      rmSync(directory, { recursive: true, force: true });
+    });
     const kek = randomBytes(32).toString('hex');
     return await work({ directory, kek, issuer, apps, pool, count: { cases: 0 } });
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+/** Whoever ends this run leaves no process behind, above all no stopped one. */
+function onSignals(clean: () => void): Disposable {
+  const end = () => {
+    clean();
+    process.exit(1);
+  };
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const signal of signals) process.once(signal, end);
+  return {
+    [Symbol.dispose]: () => {
+      for (const signal of signals) process.off(signal, end);
+    },
+  };
 }
 
 export async function runClass(

@@ -21,6 +21,8 @@ export interface Worker {
 export interface Pool extends AsyncDisposable {
   /** Lends a worker for `work`; one that died is replaced. */
   with<T>(work: (worker: Worker) => Promise<T>): Promise<T>;
+  /** Ends them all at once, also those that are stopped and would never notice. */
+  killAll(): void;
   /** Processes started so far. */
   readonly processes: number;
 }
@@ -36,7 +38,7 @@ export function startPool(spare: number, compileCache: string): Pool {
   const idle: Held[] = [];
   const all = new Set<Held>();
   let processes = 0;
-  let closing = false;
+  const state = { closing: false };
 
   function start(): Held {
     processes++;
@@ -62,7 +64,12 @@ export function startPool(spare: number, compileCache: string): Pool {
   }
 
   function fill(): void {
-    while (!closing && idle.length < spare) idle.push(start());
+    while (!state.closing && idle.length < spare) idle.push(start());
+  }
+
+  function killAll(): void {
+    state.closing = true;
+    for (const held of all) held.child.kill('SIGKILL');
   }
 
   async function answerOf(held: Held): Promise<Outcome> {
@@ -83,13 +90,14 @@ export function startPool(spare: number, compileCache: string): Pool {
     return {
       run: send,
       runUntilStopped: async (job) => {
-        let answered = false;
-        pending = send(job).finally(() => {
-          answered = true;
-        });
+        const answered = new AbortController();
+        pending = send(job).finally(() => answered.abort());
         // A process cannot say that it is stopped: its state is asked for.
-        while (!answered && !isStopped(held.child.pid as number)) await delay(1);
-        return answered ? 'answered' : 'stopped';
+        while (!answered.signal.aborted) {
+          if (isStopped(held.child.pid as number)) return 'stopped';
+          await delay(1);
+        }
+        return 'answered';
       },
       continue: async () => {
         held.child.kill('SIGCONT');
@@ -101,6 +109,7 @@ export function startPool(spare: number, compileCache: string): Pool {
 
   fill();
   return {
+    killAll,
     get processes() {
       return processes;
     },
@@ -114,13 +123,8 @@ export function startPool(spare: number, compileCache: string): Pool {
       }
     },
     [Symbol.asyncDispose]: async () => {
-      closing = true;
-      await Promise.all(
-        [...all].map(async (held) => {
-          held.child.kill('SIGKILL');
-          await held.exited;
-        }),
-      );
+      killAll();
+      await Promise.all([...all].map((held) => held.exited));
     },
   };
 }
