@@ -121,7 +121,7 @@ export function wrapSession(session: ProviderSession, options: WrapOptions): Pro
     const answer = (async () => run(signal))();
     answer.then(learnValues, () => undefined);
     try {
-      return await answer;
+      return await Promise.race([answer, ended]);
     } catch (error) {
       throw sanitize(error, name, effect);
     } finally {

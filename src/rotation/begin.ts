@@ -96,19 +96,23 @@ export async function beginning(
   return { rotation, draft: { secrets, audit } };
 }
 
-/** The due instant is used up, whatever becomes of the rotation: the same one never fires twice. */
+/**
+ * The due instant is used up, whatever becomes of the rotation: the same one never fires twice. So are all that were
+ * missed before now: one run stands for them.
+ */
 export function firedState(
   context: Pick<Context, 'ports'>,
   policy: Policy,
   state: SecretState,
   fired: number,
 ): SecretState {
-  const data = { ...state.data, firedBefore: state.data.firedAt, firedAt: fired, looked: true };
   const now = context.ports.scheduleClock.now();
+  const firedAt = Math.max(fired, now);
+  const data = { ...state.data, firedBefore: state.data.firedAt, firedAt, looked: true };
   const { current, knownSince } = data;
   const dueAt = context.ports.nextDue(policy, {
     now,
-    firedAt: fired,
+    firedAt,
     currentSince: current?.since ?? null,
     expiresAt: current?.expiresAt ?? null,
     knownSince,

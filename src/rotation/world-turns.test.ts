@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { policyOf } from '../../test/support/world/policy.ts';
 import { byName, everyone, World } from '../../test/support/world/world.ts';
+import { createScheduler } from '../schedule/due.ts';
 import { Secret } from '../secret/secret.ts';
 
 const hourMs = 3_600_000;
@@ -59,6 +60,28 @@ describe('clocks', () => {
     world.clock.pass(hourMs * 2);
     await world.tick();
     expect((await world.served('a'))?.generation).toBe(3);
+  });
+});
+
+describe('missed runs', () => {
+  it('of a cron schedule are made good by one rotation', async () => {
+    const due = createScheduler();
+    const world = new World({
+      nextDue: (policy, context) => due.nextDue(policy.schedule, context, policy.name),
+      mayBegin: (policy, now) => due.mayBegin(policy.schedule, now),
+    });
+    const trigger = { kind: 'cron', expression: '0 3 * * *' } as const;
+    await world.start(policyOf({ name: 'a', graceMs: 1_000, schedule: { trigger } }));
+    await world.until(async () => (await world.served('a')) !== null);
+    world.kill();
+    world.clock.reboot(30 * dayMs);
+    await world.start();
+    await world.until(async () => (await world.served('a'))?.generation === 2, { stepMs: 60_000 });
+    for (let hour = 0; hour < 12; hour++) {
+      world.clock.pass(hourMs);
+      await world.tick();
+    }
+    expect((await world.served('a'))?.generation).toBe(2);
   });
 });
 
