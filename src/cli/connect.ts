@@ -118,7 +118,7 @@ async function actDirectly<T>(
 }
 
 async function own(call: Call, deployment: Deployment, why: Unreached): Promise<Ownership> {
-  const [{ takeOwnership }, { stderrLog }] = await Promise.all([
+  const [{ leaseTtlMs, takeOwnership }, { stderrLog }] = await Promise.all([
     import('../wiring/owner.ts'),
     import('./open.ts'),
   ]);
@@ -132,7 +132,7 @@ async function own(call: Call, deployment: Deployment, why: Unreached): Promise<
       signal: io.signal,
       onWait: ({ pid, what }) =>
         io.err(
-          `${what} (process ${pid}) does not answer: waiting up to 10 s for its lease to end, then taking over.\n`,
+          `${what} (process ${pid}) does not answer: waiting up to ${Math.round(leaseTtlMs / 1_000)} s for its lease to end, then taking over.\n`,
         ),
     });
   } catch (error) {

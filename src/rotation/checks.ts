@@ -1,6 +1,6 @@
 /** Every decision of the machine as a pure function: facts in, decision out, nothing performed. */
 import type { InstanceReport } from '../consumer/consumer.ts';
-import type { Effect, ErrorCode } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { CredentialInfo, Traits } from '../provider/provider.ts';
 import type { Intent, Kind, Phase, Rights } from './model.ts';
 import { unpromotedPhases } from './model.ts';
@@ -352,9 +352,4 @@ export function decideNow(
     default:
       return active.phase satisfies never;
   }
-}
-
-/** A failed call says what it changed; a mint or write of unknown effect is looked up before anything else. */
-export function mayRepeatBlindly(effect: Effect): boolean {
-  return effect === 'none';
 }

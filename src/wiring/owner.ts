@@ -6,7 +6,7 @@ import type { Journal, Lease } from '../journal/journal.ts';
 import type { Log } from '../rotation/ports.ts';
 
 /** How long a hung owner keeps others out. */
-export const leaseTtlMs = 10_000;
+export const leaseTtlMs = 15_000;
 export const renewEveryMs = 3_000;
 /** Shorter than what is left of the lease whenever a call begins: a call must not outlive the right to make it. */
 export const callDeadlineMs = leaseTtlMs - renewEveryMs - 500;
