@@ -1,7 +1,7 @@
 /** The journal's questions as statements, and its rows as objects. */
 import { setImmediate } from 'node:timers/promises';
 import type { Sealed } from '../secret/sealing.ts';
-import type { Database, SqlRow } from './database.ts';
+import { type Database, snapshot, type SqlRow } from './database.ts';
 import type {
   AuditLine,
   DebtRow,
@@ -11,7 +11,9 @@ import type {
   RotationRow,
   SecretRow,
 } from './journal.ts';
+import { parseRecent, secretOf } from './recent-audit.ts';
 import { wakeAtOnce } from './rows-write.ts';
+import { readState } from './state-row.ts';
 
 type Reads = Pick<
   Journal,
@@ -59,7 +61,9 @@ export function createReads(database: Database): Reads {
       ),
     unfinished: async () =>
       database
-        .all(`SELECT ${rotationColumns} FROM rotation AS r WHERE r.active = 1 ORDER BY r.seq`)
+        .all(
+          `SELECT ${rotationColumns} FROM rotation AS r WHERE r.seq IN (SELECT rotation FROM rotation_secret WHERE active = 1) ORDER BY r.seq`,
+        )
         .map(rotationOf),
     dueRotations: async (uptimeMs, most) =>
       database
@@ -82,9 +86,9 @@ export function createReads(database: Database): Reads {
           )
       ).map(rotationOf),
     secret: async (name) =>
-      one(secretOf, database.get(`SELECT ${secretColumns} FROM secret WHERE name = ?`, name)),
+      one(secretRowOf, database.get(`SELECT ${secretColumns} FROM secret WHERE name = ?`, name)),
     secrets: async () =>
-      database.all(`SELECT ${secretColumns} FROM secret ORDER BY name`).map(secretOf),
+      database.all(`SELECT ${secretColumns} FROM secret ORDER BY name`).map(secretRowOf),
     dueSecrets: async (now, most) =>
       database
         .all(
@@ -92,16 +96,19 @@ export function createReads(database: Database): Reads {
           now,
           most,
         )
-        .map(secretOf),
+        .map(secretRowOf),
     debts: async (secret) =>
       (secret === undefined
-        ? database.all(`SELECT ${debtColumns} FROM debt ORDER BY seq`)
-        : database.all(`SELECT ${debtColumns} FROM debt WHERE secret = ? ORDER BY seq`, secret)
+        ? database.all(`SELECT ${debtColumns} FROM debt ORDER BY created_at, id`)
+        : database.all(
+            `SELECT ${debtColumns} FROM debt WHERE secret = ? ORDER BY created_at, id`,
+            secret,
+          )
       ).map(debtOf),
     dueDebts: async (uptimeMs, most) =>
       database
         .all(
-          `SELECT ${debtColumns} FROM debt WHERE parked = 0 AND wake <= ? ORDER BY wake, seq LIMIT ?`,
+          `SELECT ${debtColumns} FROM debt WHERE parked = 0 AND wake <= ? ORDER BY wake LIMIT ?`,
           uptimeMs,
           most,
         )
@@ -134,10 +141,7 @@ export function createReads(database: Database): Reads {
         (row) => row['rotation'] as string,
         database.get('SELECT rotation FROM item_lock WHERE item = ?', item),
       ),
-    auditLines: async (from, most) =>
-      database
-        .all('SELECT seq, line, mac FROM audit WHERE seq >= ? ORDER BY seq LIMIT ?', from, most)
-        .map(auditLineOf),
+    auditLines: async (from, most) => auditLines(database, from, most),
     auditOf: (secret, most) => auditOf(database, secret, most),
     cached: async (key) =>
       one(
@@ -145,6 +149,18 @@ export function createReads(database: Database): Reads {
         database.get('SELECT digest, value FROM cache WHERE key = ?', key),
       ),
   };
+}
+
+/** From the table, then from the state row. Both on one state: no other process can move lines in between. */
+function auditLines(database: Database, from: number, most: number): AuditLine[] {
+  return snapshot(database, () => {
+    const lines = database
+      .all('SELECT seq, line, mac FROM audit WHERE seq >= ? ORDER BY seq LIMIT ?', from, most)
+      .map(auditLineOf);
+    if (lines.length === most) return lines;
+    const recent = parseRecent(readState(database).recent).filter(({ seq }) => seq >= from);
+    return [...lines, ...recent].slice(0, most);
+  });
 }
 
 /** Lines looked at in one go: a few milliseconds. */
@@ -155,8 +171,12 @@ const scanLines = 10_000;
  * loop goes on meanwhile.
  */
 async function auditOf(database: Database, secret: string, most: number): Promise<AuditLine[]> {
-  const found: AuditLine[] = [];
-  let below = Number(database.get('SELECT max(seq) AS seq FROM audit')?.['seq'] ?? 0) + 1;
+  const start = snapshot(database, () => ({
+    recent: parseRecent(readState(database).recent).filter(({ line }) => secretOf(line) === secret),
+    below: Number(database.get('SELECT max(seq) AS seq FROM audit')?.['seq'] ?? 0) + 1,
+  }));
+  const found = start.recent.reverse().slice(0, most);
+  let { below } = start;
   while (below > 1 && found.length < most) {
     const from = below - scanLines;
     const rows = database.all(
@@ -189,7 +209,7 @@ function rotationOf(row: SqlRow): RotationRow {
   };
 }
 
-function secretOf(row: SqlRow): SecretRow {
+function secretRowOf(row: SqlRow): SecretRow {
   return {
     name: row['name'] as string,
     version: row['version'] as number,

@@ -11,6 +11,7 @@ import type {
   SecretRow,
 } from './journal.ts';
 import { requireNewest, seen } from './lease.ts';
+import { settleRecent, withLine } from './recent-audit.ts';
 import type { Clock } from '../clock.ts';
 import type { Transaction } from './writer.ts';
 
@@ -177,7 +178,7 @@ function writeSecret(database: Database, { expectVersion, row }: Change<SecretRo
 }
 
 function writeDebt(database: Database, { expectVersion, row }: Change<DebtRow>): void {
-  const old = database.get('SELECT seq, version FROM debt WHERE id = ?', row.id);
+  const old = database.get('SELECT version FROM debt WHERE id = ?', row.id);
   requireVersion(`Debt ${row.id}`, row.secret, expectVersion, old?.['version']);
   const wake = row.wakeAtUptimeMs ?? wakeAtOnce;
   const data = JSON.stringify(row.data);
@@ -196,12 +197,12 @@ function writeDebt(database: Database, { expectVersion, row }: Change<DebtRow>):
     return;
   }
   database.run(
-    'UPDATE debt SET kind = ?, version = version + 1, wake = ?, parked = ?, data = ? WHERE seq = ?',
+    'UPDATE debt SET kind = ?, version = version + 1, wake = ?, parked = ?, data = ? WHERE id = ?',
     row.kind,
     wake,
     Number(row.parked),
     data,
-    old['seq'] as number,
+    row.id,
   );
 }
 
@@ -257,22 +258,16 @@ function appendAudit(
   clock: Clock,
 ): void {
   if (audit === undefined || audit.length === 0) return;
-  let { head } = transaction.state;
-  let { newestWall } = transaction.state;
+  let { head, newestWall, recent } = transaction.state;
   for (const event of audit) {
     const next = chain.next(head, event);
-    transaction.database.run(
-      'INSERT INTO audit (seq, secret, line, mac) VALUES (?, ?, ?, ?)',
-      next.entry.seq,
-      event.secret,
-      next.entry.line,
-      next.entry.mac,
-    );
+    recent = withLine(recent, next.entry);
     head = next.head;
     newestWall = Math.max(newestWall, event.at);
   }
+  recent = settleRecent(transaction.database, recent);
   // The row is written for the head anyway, so the uptime comes along for nothing.
-  transaction.state = { ...seen(transaction.state, clock), head, newestWall };
+  transaction.state = { ...seen(transaction.state, clock), head, newestWall, recent };
 }
 
 function requireVersion(

@@ -7,18 +7,14 @@ import type {
 } from '../backend/local-rows.ts';
 import type { Sealed } from '../secret/sealing.ts';
 import type { OwnerNote } from '../backend/backend.ts';
-import type { Database, SqlRow } from './database.ts';
+import { type Database, snapshot, type SqlRow } from './database.ts';
 import type { Writer } from './writer.ts';
 
-export function createLocalRows(
-  database: Database,
-  writer: Writer,
-  read: <T>(work: () => T) => T,
-): LocalRows {
+export function createLocalRows(database: Database, writer: Writer): LocalRows {
   const view = localTransaction(database);
   return {
     transact: (work) => writer.submit(() => work(view)),
-    look: async (work) => read(() => work(view)),
+    look: async (work) => snapshot(database, () => work(view)),
     items: async () =>
       database
         .all(

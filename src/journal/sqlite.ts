@@ -78,19 +78,9 @@ export async function openSqliteJournal(options: SqliteJournalOptions): Promise<
   const writer = createWriter(database, clock);
   let closed = false;
 
-  /** Several statements on one snapshot. Within a turn of the event loop no batch is open. */
-  function read<T>(work: () => T): T {
-    database.exec('BEGIN');
-    try {
-      return work();
-    } finally {
-      database.exec('COMMIT');
-    }
-  }
-
   return {
     ...createReads(database),
-    localRows: createLocalRows(database, writer, read),
+    localRows: createLocalRows(database, writer),
     acquire: (holder, ttlMs) =>
       writer.submit((transaction) => {
         transaction.state = acquireLease(transaction.state, holder, ttlMs, clock, processes);

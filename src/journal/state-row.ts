@@ -20,11 +20,13 @@ export interface StateRow {
   readonly anchorBoot: string;
   readonly newestWall: number;
   readonly head: AuditHead | null;
+  /** The newest audit lines, see `recent-audit.ts`. */
+  readonly recent: string;
 }
 
 export function readState(database: Database): StateRow {
   const row = database.get(
-    'SELECT revision, fence, pid, host, what, process, until_ms, boot, uptime_ms, anchor_ms, anchor_boot, newest_wall, head_seq, head_mac, head_proof FROM state',
+    'SELECT revision, fence, pid, host, what, process, until_ms, boot, uptime_ms, anchor_ms, anchor_boot, newest_wall, head_seq, head_mac, head_proof, recent FROM state',
   );
   if (row === undefined) throw new Error('The state row is missing.');
   const seq = row['head_seq'] as number | null;
@@ -45,6 +47,7 @@ export function readState(database: Database): StateRow {
       seq === null
         ? null
         : { seq, mac: row['head_mac'] as string, proof: row['head_proof'] as string },
+    recent: row['recent'] as string,
   };
 }
 
@@ -58,20 +61,21 @@ export function writeState(database: Database, before: StateRow, state: StateRow
   ) {
     return (
       database.run(
-        'UPDATE state SET revision = revision + 1, uptime_ms = ?, anchor_ms = ?, newest_wall = ?, head_seq = ?, head_mac = ?, head_proof = ? WHERE id = 1 AND revision = ?',
+        'UPDATE state SET revision = revision + 1, uptime_ms = ?, anchor_ms = ?, newest_wall = ?, head_seq = ?, head_mac = ?, head_proof = ?, recent = ? WHERE id = 1 AND revision = ?',
         state.uptimeMs,
         state.anchorMs,
         state.newestWall,
         head?.seq ?? null,
         head?.mac ?? null,
         head?.proof ?? null,
+        state.recent,
         before.revision,
       ) > 0
     );
   }
   return (
     database.run(
-      'UPDATE state SET revision = revision + 1, fence = ?, pid = ?, host = ?, what = ?, process = ?, until_ms = ?, boot = ?, uptime_ms = ?, anchor_ms = ?, anchor_boot = ?, newest_wall = ?, head_seq = ?, head_mac = ?, head_proof = ? WHERE id = 1 AND revision = ?',
+      'UPDATE state SET revision = revision + 1, fence = ?, pid = ?, host = ?, what = ?, process = ?, until_ms = ?, boot = ?, uptime_ms = ?, anchor_ms = ?, anchor_boot = ?, newest_wall = ?, head_seq = ?, head_mac = ?, head_proof = ?, recent = ? WHERE id = 1 AND revision = ?',
       state.fence,
       state.pid,
       state.host,
@@ -86,6 +90,7 @@ export function writeState(database: Database, before: StateRow, state: StateRow
       head?.seq ?? null,
       head?.mac ?? null,
       head?.proof ?? null,
+      state.recent,
       before.revision,
     ) > 0
   );

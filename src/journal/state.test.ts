@@ -410,12 +410,14 @@ test('the questions asked in every tick use an index, so sleeping rows cost noth
         'SELECT * FROM secret WHERE paused = 0 AND due_at IS NOT NULL AND due_at <= 5 ORDER BY due_at LIMIT 9',
       ),
     ).toMatch(/^SEARCH secret USING INDEX secret_due/);
-    expect(
-      plan('SELECT * FROM debt WHERE parked = 0 AND wake <= 5 ORDER BY wake, seq LIMIT 9'),
-    ).toMatch(/^SEARCH debt USING INDEX debt_due/);
-    expect(plan('SELECT * FROM rotation AS r WHERE r.active = 1 ORDER BY r.seq')).toMatch(
-      /INDEX rotation_active/,
+    expect(plan('SELECT * FROM debt WHERE parked = 0 AND wake <= 5 ORDER BY wake LIMIT 9')).toMatch(
+      /^SEARCH debt USING INDEX debt_due/,
     );
+    expect(
+      plan(
+        'SELECT * FROM rotation AS r WHERE r.seq IN (SELECT rotation FROM rotation_secret WHERE active = 1) ORDER BY r.seq',
+      ),
+    ).toMatch(/SEARCH r .*SCAN rotation_secret USING COVERING INDEX one_active/);
     expect(
       plan(
         "SELECT r.id FROM rotation_secret AS s JOIN rotation AS r ON r.seq = s.rotation WHERE s.secret = 'x' ORDER BY s.rotation DESC LIMIT 3",

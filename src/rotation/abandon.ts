@@ -5,6 +5,7 @@ import { retryAfterFailure } from './due.ts';
 import { discardDebt, revokeDebt, sweepDebt } from './debts.ts';
 import type { Debt, Member, Rotation, SecretState } from './model.ts';
 import { sealIdOf } from './model.ts';
+import { txnOf } from './steps/stage.ts';
 
 export interface Cause {
   readonly code: string;
@@ -66,9 +67,7 @@ function debtsOf(context: Context, rotation: Rotation, member: Member): Debt[] {
     debts.push(discardDebt(context.ports, rotation, member, member.staged.txn));
   // The lock is taken right before staging: a stage of unknown outcome carries the transaction that comes next.
   else if (rotation.phase === 'minted')
-    debts.push(
-      discardDebt(context.ports, rotation, member, `${rotation.id}-${rotation.data.stagings}`),
-    );
+    debts.push(discardDebt(context.ports, rotation, member, txnOf(rotation)));
   if (member.minted !== null)
     debts.push(revokeDebt(context.ports, rotation, member, member.minted));
   const mayHaveMinted =

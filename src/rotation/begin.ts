@@ -129,6 +129,7 @@ function memberOf(policy: Policy, inherited: readonly Known[], generation: numbe
     previous: null,
     intent: null,
     minted: null,
+    base: null,
     staged: null,
     promoted: null,
     restored: null,

@@ -67,6 +67,8 @@ export interface Member {
   readonly previous: Known | null;
   readonly intent: Intent | null;
   readonly minted: Known | null;
+  /** What was current when staging began: journalled before the write, so that a repeated write never merges onto a guess. */
+  readonly base: { readonly version: VersionId | null } | null;
   readonly staged: {
     readonly txn: string;
     readonly version: VersionId;

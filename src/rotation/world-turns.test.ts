@@ -248,6 +248,31 @@ describe('one at a time', () => {
     expect((await world.served('b'))?.value).toBe(secondB?.value);
   });
 
+  it.each(['before:stage', 'after:stage', 'before:promote'])(
+    'a neighbour that writes the item by hand %s keeps its newest value',
+    async (where) => {
+      const world = new World();
+      await world.start(policyOf({ name: 'a', item: 'shared', fields: { a_key: 'value' } }));
+      await world.bootstrap('a');
+      const own = { secret: 'by-hand', generation: 1, ref: null, rotation: 'hand', fields: ['n'] };
+      let writes = 0;
+      world.at = async (point) => {
+        if (point !== where || writes > 0) return;
+        writes += 1;
+        const { version } = await world.backend.read('shared', 'current', soon());
+        const write = { txn: `hand-${writes}`, expectCurrent: version };
+        await world.backend.rollback('shared', { n: new Secret('newest') }, [own], write, soon());
+      };
+      await world.machine.run(byName('a'), everyone);
+      await world.untilPhase('a', 'retired', { stepMs: 5_000 });
+      const item = await world.backend.read('shared', 'current', soon());
+      expect(writes).toBe(1);
+      expect(item.fields['n']?.reveal()).toBe('newest');
+      expect((await world.served('a'))?.generation).toBe(2);
+      expect(world.live('a')).toHaveLength(1);
+    },
+  );
+
   it('a process that was stopped past its lease changes nothing when it goes on', async () => {
     const world = new World();
     await world.start(policyOf({ name: 'a' }));

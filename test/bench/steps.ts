@@ -2,13 +2,9 @@
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { systemClock, systemRandom } from '../../src/clock.ts';
 import type { SqliteJournal } from '../../src/journal/sqlite.ts';
 import { databaseName } from '../../src/journal/state-directory.ts';
-import type { Ask } from '../../src/rotation/service.ts';
-import { fileKey } from '../../src/secret/key-sources.ts';
-import { type Deployment, openDeployment } from '../../src/wiring/deployment.ts';
-import { takeOwnership } from '../../src/wiring/owner.ts';
+import { ask, everything, openRunning, type Running } from './running.ts';
 import { busySchedule, type Scene, writePolicies } from './scene.ts';
 import { median, rounded, sum } from './stats.ts';
 
@@ -30,9 +26,6 @@ const pageBytes = 4_096;
 const pages = 1_024;
 const inParallel = 64;
 
-const ask: Ask = { actor: { id: 'bench', channel: 'command', proven: true }, reason: 'benchmark' };
-const nobody = { tags: [], providers: [], consumers: [], all: false };
-const silent = { info: () => {}, warn: () => {}, error: () => {} };
 
 export async function measureSteps(
   scene: Scene,
@@ -104,10 +97,8 @@ async function measureGrouped(
   };
 }
 
-interface Running extends AsyncDisposable {
-  readonly deployment: Deployment;
-  readonly signal: AbortSignal;
-}
+/** Bounded by the machine alone: all secrets share one issuer here. */
+const parallel = { total: inParallel, perIssuer: inParallel };
 
 async function open(
   scene: Scene,
@@ -115,44 +106,9 @@ async function open(
   count: number,
   wrapJournal: (journal: SqliteJournal) => SqliteJournal,
 ): Promise<Running> {
-  const { state, policies, key } = scene.places(name);
-  await writePolicies(policies, count, { schedule: busySchedule });
-  const clock = systemClock();
-  const random = systemRandom();
-  const stop = new AbortController();
-  const deployment = await openDeployment({
-    state,
-    policies,
-    key: fileKey(key, { random, create: true }),
-    log: silent,
-    clock,
-    random,
-    overrides: { wrapJournal, parallel: { total: inParallel, perIssuer: inParallel } },
-  });
-  const { journal, machine } = deployment;
-  const owner = await takeOwnership({
-    journal,
-    clock,
-    log: silent,
-    what: 'bench',
-    signal: stop.signal,
-  });
-  machine.own(owner.fence);
-  await deployment.usePolicies(ask);
-  // New secrets are due at once; here each begins when it is asked to.
-  for (const { version, ...row } of await journal.secrets()) {
-    const asleep = { expectVersion: version, row: { ...row, dueAt: null } };
-    await journal.commit({ fence: owner.fence, secrets: [asleep] });
-  }
-  return {
-    deployment,
-    signal: stop.signal,
-    [Symbol.asyncDispose]: async () => {
-      stop.abort();
-      await owner.release();
-      await deployment[Symbol.asyncDispose]();
-    },
-  };
+  const places = scene.places(name);
+  await writePolicies(places.policies, count, { schedule: busySchedule });
+  return openRunning(places, { wrapJournal, parallel });
 }
 
 /**
@@ -178,7 +134,7 @@ async function rotateAll(
   for (let from = 0; from < count; from += atOnce) {
     const length = Math.min(atOnce, count - from);
     const names = Array.from({ length }, (_, index) => `secret-${from + index}`);
-    await machine.run({ ...nobody, names }, ask);
+    await machine.run({ ...everything, all: false, names }, ask);
     await machine.tick(signal);
   }
   const tookMs = performance.now() - startedAt;

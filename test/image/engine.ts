@@ -23,7 +23,7 @@ export interface Engine {
 
 /** A cold build fetches the packages of two stages. */
 const timeoutMs = 10 * 60_000;
-const linesShown = 25;
+const linesShown = 60;
 
 export function buildah(storage: string, progress: (line: string) => void): Engine {
   const where = ['--storage-driver', 'vfs', '--root', `${storage}/root`];

@@ -17,13 +17,30 @@ export async function stage(context: Context, rotation: Rotation): Promise<StepR
     await assertUsable(context, rotation, member);
     assertRights(rotation, member);
   }
+  if (rotation.data.members.some((member) => member.base === null))
+    return lockAndLook(context, rotation);
+  const members: Member[] = [];
+  try {
+    for (const group of byItem(rotation.data.members)) {
+      members.push(...(await stageItem(context, rotation, group)));
+    }
+  } catch (error) {
+    return restage(context, rotation, error);
+  }
+  members.sort((a, b) => (a.secret < b.secret ? -1 : 1));
+  return moveTo(context, rotation, 'staged', { members });
+}
+
+/** The locks, and what is current under them, before the first write. */
+async function lockAndLook(context: Context, rotation: Rotation): Promise<StepResult> {
   const locked = await lockItems(context, rotation);
   if (locked !== null) return locked;
   const members: Member[] = [];
-  for (const group of byItem(rotation.data.members))
-    members.push(...(await stageItem(context, rotation, group)));
-  members.sort((a, b) => (a.secret < b.secret ? -1 : 1));
-  return moveTo(context, rotation, 'staged', { members });
+  for (const member of rotation.data.members) {
+    const { current } = await describe(context, member.policy);
+    members.push({ ...member, base: { version: current?.version ?? null } });
+  }
+  return commit(context, withData(rotation, { members }));
 }
 
 /** Members that are fields of one item are written to it at once. */
@@ -70,7 +87,7 @@ async function stageItem(
   group: readonly [Member, ...Member[]],
 ): Promise<Member[]> {
   const { policy } = group[0];
-  const txn = `${rotation.id}-${rotation.data.stagings}`;
+  const txn = txnOf(rotation);
   const notes: OwnerNote[] = [];
   let fields: Fields = {};
   for (const member of group) {
@@ -87,7 +104,7 @@ async function stageItem(
     fields = { ...fields, ...own };
     notes.push(noteOf(member, rotation, member.generation, member.minted?.ref ?? null, own));
   }
-  const expectCurrent = (await describe(context, policy)).current?.version ?? null;
+  const expectCurrent = group[0].base?.version ?? null;
   const version = await effect(context, 'stage', () =>
     backendOf(context, policy).stage(
       policy.backend.item,
@@ -118,24 +135,32 @@ function assertRights(rotation: Rotation, member: Member): void {
   );
 }
 
+/** One transaction for each staging: what is staged again is another write. */
+export function txnOf(rotation: Rotation): string {
+  return `${rotation.id}-${rotation.data.stagings}`;
+}
+
+/** Whoever keeps changing the item faster than it can be staged is a failure to be counted, not a reason to go on for ever. */
+const stagingsMost = 20;
+
 /**
- * Something else moved current since we staged: what we staged holds the neighbours' older values. Drop it and stage again
- * onto what is current now, under a transaction of its own.
+ * Something else moved current since we looked: what was staged onto it would bring the neighbours' older values back. Drop it
+ * and stage again onto what is current now, under a transaction of its own.
  */
 export async function restage(
   context: Context,
   rotation: Rotation,
   error: unknown,
 ): Promise<StepResult> {
-  if (!isRotatedError(error, 'conflict')) throw error;
-  await inOrder(byItem(rotation.data.members), async ([member]) => {
-    const txn = member.staged?.txn;
-    if (txn === undefined) return;
-    await effect(context, 'discard', () =>
-      backendOf(context, member.policy).discard(member.policy.backend.item, txn, context.signal),
-    );
-  });
-  const members = rotation.data.members.map((member) => ({ ...member, staged: null }));
+  const isTooOften = rotation.data.stagings >= stagingsMost;
+  if (!isRotatedError(error, 'conflict') || isTooOften) throw error;
+  const txn = txnOf(rotation);
+  await inOrder(byItem(rotation.data.members), ([{ policy }]) =>
+    effect(context, 'discard', () =>
+      backendOf(context, policy).discard(policy.backend.item, txn, context.signal),
+    ),
+  );
+  const members = rotation.data.members.map((member) => ({ ...member, staged: null, base: null }));
   const again = withData(rotation, { stagings: rotation.data.stagings + 1, members });
   return moveTo(context, again, 'minted');
 }
