@@ -137,6 +137,31 @@ export function questionsContract(subject: JournalSubject): void {
         expect(await journal.auditHead()).toMatchObject({ seq: 6, mac: last?.mac });
       }));
 
+    test('a log of many lines is read whole, in windows and by secret, whatever part of it is newest', () =>
+      here(async (journal, fence) => {
+        for (let index = 1; index <= 70; index++) {
+          const event = {
+            ...auditEvent('n', { index }),
+            secret: index % 10 === 0 ? 'tenth' : 'db',
+          };
+          await journal.commit({ fence, audit: [event] });
+          if (index % 7 !== 0) continue;
+          const lines = await journal.auditLines(1, 1_000);
+          expect(lines.map(({ seq }) => seq)).toEqual(
+            Array.from({ length: index }, (_, at) => at + 1),
+          );
+          expect((await journal.auditHead())?.mac).toBe(lines.at(-1)?.mac);
+        }
+        for (const from of [1, 40, 58, 64, 70, 71]) {
+          const window = await journal.auditLines(from, 5);
+          const seqs = [0, 1, 2, 3, 4].map((at) => from + at).filter((seq) => seq <= 70);
+          expect(window.map(({ seq }) => seq)).toEqual(seqs);
+        }
+        const tenth = await journal.auditOf('tenth', 4);
+        expect(tenth.map(({ seq }) => seq)).toEqual([40, 50, 60, 70]);
+        expect((await journal.auditOf('tenth', 100)).length).toBe(7);
+      }));
+
     test('all of it is there after the state is opened again', () =>
       here(async (journal, fence, { clock, store }) => {
         await journal.commit({

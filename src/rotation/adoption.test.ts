@@ -161,3 +161,21 @@ describe('the old key in use', () => {
     await world.untilPhase('a', 'retired', { stepMs: 10_000, stepsMax: 8 });
   });
 });
+
+describe('the new key', () => {
+  it('that stops working in the grace keeps the old one alive, and the way back open', async () => {
+    const { world } = await withApp({ name: 'a', graceMs: 60_000 });
+    const old = await world.served('a');
+    await world.machine.run(byName('a'), everyone);
+    await world.untilPhase('a', 'adopted');
+    const ref = (await world.served('a'))?.key?.ref ?? '';
+    world.issuer.handle({ principal: 'a', operation: 'revoke', adminKey: null, ref });
+    world.clock.pass(180_000);
+    await world.tick();
+    expect((await world.newest('a')).waitsFor).toContain('to be accepted');
+    expect(world.notices.some((notice) => notice.event === 'adoption.timeout')).toBe(true);
+    expect((await world.machine.rollback('a', everyone)).outcome).toBe('started');
+    await world.untilPhase('a', 'rolled-back', { stepMs: 1_000 });
+    expect((await world.served('a'))?.value).toBe(old?.value);
+  });
+});

@@ -4,7 +4,10 @@ import { backendOf, effect, moveTo, phaseMark, withSession } from '../context.ts
 import type { Waiting } from '../checks.ts';
 import { decideQuiet } from '../checks.ts';
 import { payOwn, revokeDebt, sweepDebt } from '../debts.ts';
+import { readOwn } from '../current.ts';
 import type { Debt, Known, Member, Rotation, SecretState } from '../model.ts';
+import { itemOf } from '../model.ts';
+import { openKnown } from '../seals.ts';
 import { alert, sentence, stillAdopted } from './adopt.ts';
 import { listAll } from './intend.ts';
 import { byItem } from './stage.ts';
@@ -23,7 +26,9 @@ export async function awaitGrace(context: Context, rotation: Rotation): Promise<
       return { kind: 'wait', untilUptimeMs: graceUntil, waitsFor: 'the end of the grace' };
     const missing = await missingAgain(context, rotation);
     const waitsFor =
-      missing.length > 0 ? sentence(missing, []) : await stillUsed(context, rotation);
+      missing.length > 0
+        ? sentence(missing, [])
+        : ((await stillUsed(context, rotation)) ?? (await newRefused(context, rotation)));
     if (waitsFor !== null) {
       const timeoutMs = Math.max(
         ...rotation.data.members.map((member) => member.policy.adoption.timeoutMs),
@@ -56,12 +61,28 @@ async function stillUsed(context: Context, rotation: Rotation): Promise<string |
       if (!refs.has(ref)) continue;
       const quiet = decideQuiet({
         lastUsedAt,
-        now: context.ports.clock.now(),
+        // A wall clock that was set back would make every use look recent.
+        now: context.ports.scheduleClock.now(),
         quietMs: policy.quietMs,
       });
       if (!quiet.quiet)
         return `the old credential of ${secret} to be quiet (last used ${new Date(quiet.lastUsedAt).toISOString()})`;
     }
+  }
+  return null;
+}
+
+/** Read as a consumer reads it, and tried: while the old one lives there is a way back, so now is the time to find out. */
+async function newRefused(context: Context, rotation: Rotation): Promise<string | null> {
+  for (const { policy, secret, minted } of rotation.data.members) {
+    const served = await readOwn(context, policy, 'current');
+    if (served === null) return `${itemOf(policy)} to hold ${secret} again`;
+    const sealed = minted === null ? null : await openKnown(context, secret, minted);
+    const credential = { ref: minted?.ref ?? null, fields: { ...sealed, ...served.fields } };
+    const verdict = await withSession(context, policy, (session) =>
+      session.verify(credential, context.signal),
+    );
+    if (!verdict.ok) return `the new credential of ${secret} to be accepted (${verdict.reason})`;
   }
   return null;
 }
