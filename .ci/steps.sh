@@ -3,7 +3,7 @@
 
 passed=0
 failed=0
-declare -a summary=()
+declare -a summary=() only=()
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
@@ -11,6 +11,7 @@ trap 'rm -rf "$logs"' EXIT
 step() {
   local name=$1 limit=$2
   shift 2
+  if ((${#only[@]} > 0)) && [[ " ${only[*]} " != *" ${name%% *} "* ]]; then return 0; fi
   local log="$logs/${name//[^a-zA-Z0-9]/-}" began=$SECONDS code=0
   printf '\n== %s\n' "$name"
   timeout --kill-after=30 "$limit" "$@" >"$log" 2>"$log.err" </dev/null || code=$?
@@ -45,12 +46,16 @@ need() {
 check() {
   local name=$1 limit=$2
   shift 2
-  step "$name${*:+ $*}" "$limit" npm run -s "$name" -- "$@" --json
+  local command=(npm run -s "$name" -- "$@" --json)
+  # npm run -s says nothing about a script that is missing.
+  grep -q "^    \"$name\": " package.json || command=(bash -c "echo 'package.json has no script $name'; exit 1")
+  step "$name${*:+ $*}" "$limit" "${command[@]}"
 }
 
 finish() {
   printf '\n== summary (%d s)\n' "$SECONDS"
   printf '%s\n' "${summary[@]}"
+  if ((${#only[@]} > 0)); then echo "only: ${only[*]}"; fi
   printf '%d passed, %d failed\n' "$passed" "$failed"
   ((failed == 0)) || exit 1
   exit 0

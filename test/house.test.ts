@@ -161,7 +161,7 @@ describe('every provider', () => {
       expect(registry).toContain(`'./${issuer}/index.ts'`);
       expect(existsSync(path.join(root, folder, 'README.md'))).toBe(true);
       const tests = filesUnder(folder).filter(isTest).map(read);
-      expect(tests.some((text) => /provider\/contract/.test(text))).toBe(true);
+      expect(tests.some((text) => /describeContract\(/.test(text))).toBe(true);
     });
   }
 });

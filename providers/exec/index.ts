@@ -156,7 +156,7 @@ function openSession(
       return await context.admin(signal);
     } catch (error) {
       // A policy without `admin:` is fine here: the command may have its own way in.
-      if (error instanceof RotatedError && error.code === 'provider-options') return null;
+      if (error instanceof RotatedError && error.code === 'policy-invalid') return null;
       throw error;
     }
   }

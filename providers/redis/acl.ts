@@ -45,6 +45,27 @@ export async function removeHash(
   await connection.send(['ACL', 'SETUSER', user, `!${hash}`], 'unknown');
 }
 
+/** The ids of the sessions that were open when the hash was removed: later ones cannot have used it. */
+export async function removeHashOf(
+  connection: Connection,
+  user: string,
+  hash: string,
+): Promise<ReadonlySet<string>> {
+  // Sent in one write: Redis runs what one client has sent before it turns to the next.
+  const [, open] = await Promise.all([
+    removeHash(connection, user, hash),
+    openSessions(connection, user),
+  ]);
+  return open;
+}
+
+export async function openSessions(
+  connection: Connection,
+  user: string,
+): Promise<ReadonlySet<string>> {
+  return new Set((await clientsOf(connection, user)).map(({ id }) => id));
+}
+
 /** Makes ACL changes outlive the server. False where `auto` found no way that the server allows. */
 export async function persist(
   connection: Connection,
@@ -96,17 +117,16 @@ async function isSaved(connection: Connection, command: readonly string[]): Prom
 }
 
 /**
- * Ends the sessions of `user` that are open now. Redis does not say with which password a session logged in, so these
- * are all that could have used the revoked one. Each is ended between two requests where it pauses within the patience.
+ * Ends these sessions of `user`. Redis does not say with which password a session logged in, so they are all that were
+ * open when one was removed. Each is ended between two requests where it pauses within the patience.
  */
 export async function endSessions(
   connection: Connection,
   user: string,
+  doomed: ReadonlySet<string>,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
-  // Later sessions logged in without the removed password.
-  const doomed = new Set((await clientsOf(connection, user)).map(({ id }) => id));
   for (let waitedMs = 0; ; waitedMs += roundMs) {
     const open = (await clientsOf(connection, user)).filter(({ id }) => doomed.has(id));
     if (open.length === 0) return;

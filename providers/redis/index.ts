@@ -11,7 +11,16 @@ import {
   type Traits,
 } from '../../src/provider/provider.ts';
 import { randomText } from '../../src/provider/random-text.ts';
-import { addHash, type AclUser, endSessions, persist, readUser, removeHash } from './acl.ts';
+import {
+  type AclUser,
+  addHash,
+  endSessions,
+  openSessions,
+  persist,
+  readUser,
+  removeHash,
+  removeHashOf,
+} from './acl.ts';
 import { checkAdmin } from './check.ts';
 import {
   adminAccess,
@@ -171,12 +180,18 @@ function openSession(options: RedisOptions, context: ProviderContext): ProviderS
       // Redis itself has ended the sessions of a user that was deleted.
       if (found === null) return;
       const hash = found.hashes.find((one) => one.startsWith(prefix));
-      if (hash !== undefined) {
-        await removeHash(connection, user, hash);
+      if (options.endSessions === 'none') {
+        if (hash !== undefined) await removeHash(connection, user, hash);
         await persist(connection, options.aclSave);
+        return;
       }
-      // Also where the hash is gone: a revoke that was cut short may have left the sessions.
-      if (options.endSessions === 'all') await endSessions(connection, user, clock, signal);
+      // Also where the hash is gone: a revoke that was cut short may have left the sessions, or the change unsaved.
+      const doomed =
+        hash === undefined
+          ? await openSessions(connection, user)
+          : await removeHashOf(connection, user, hash);
+      await persist(connection, options.aclSave);
+      await endSessions(connection, user, doomed, clock, signal);
     },
 
     async *list(signal) {

@@ -28,7 +28,7 @@ export interface CheckpointKey {
   readonly id: string;
   /** PEM: hand it to whoever verifies, out of this machine's reach. */
   readonly publicKey: string;
-  sign(head: AuditHead, at: number): Checkpoint;
+  sign(head: Pick<AuditHead, 'seq' | 'mac'>, at: number): Checkpoint;
 }
 
 /** RFC 8410: what stands before the 32 bytes of an Ed25519 private key in PKCS #8. */

@@ -13,31 +13,38 @@ export function exportCheckpoint(checkpoint: Checkpoint): string {
   return `{"checkpoint":${canonicalJson(checkpoint)}}`;
 }
 
+/** null where it is neither: torn by a crash while it was written, or damaged. */
+export function parseRecord(text: string): AuditLine | Checkpoint | null {
+  const parsed = parseObject(text);
+  if (parsed === null) return null;
+  if (isCheckpoint(parsed['checkpoint'])) return parsed['checkpoint'];
+  return lineOf(parsed);
+}
+
 export interface ParsedExport {
   readonly lines: readonly AuditLine[];
   readonly checkpoints: readonly Checkpoint[];
-  /** Numbers, from 1, of lines that are neither: torn by a crash while they were written, or damaged. */
+  /** Numbers, from 1, of lines that are neither. */
   readonly unreadable: readonly number[];
 }
 
 /**
- * Reads an exported file. A line that a sink wrote twice (its answer was lost) counts once; a torn one shows as
- * unreadable, and as missing to `verify` unless it was written again after it.
+ * Reads an exported file. What a sink wrote twice (its answer was lost) counts once; a torn line shows as unreadable, and
+ * as missing to `verify` unless it was written again after it.
  */
 export function parseExport(text: string): ParsedExport {
   const lines: AuditLine[] = [];
   const checkpoints: Checkpoint[] = [];
   const unreadable: number[] = [];
+  const seen = new Set<string>();
   for (const [index, raw] of text.split('\n').entries()) {
     if (raw.trim() === '') continue;
-    const parsed = parseRecord(raw);
-    if (parsed === null) unreadable.push(index + 1);
-    else if (isCheckpoint(parsed['checkpoint'])) checkpoints.push(parsed['checkpoint']);
-    else {
-      const line = lineOf(parsed);
-      const before = lines.at(-1);
-      if (line === null) unreadable.push(index + 1);
-      else if (before?.line !== line.line || before.mac !== line.mac) lines.push(line);
+    const record = parseRecord(raw);
+    if (record === null) unreadable.push(index + 1);
+    else if (!('line' in record)) checkpoints.push(record);
+    else if (!seen.has(`${record.mac}${record.line}`)) {
+      seen.add(`${record.mac}${record.line}`);
+      lines.push(record);
     }
   }
   return { lines, checkpoints, unreadable };
@@ -50,7 +57,7 @@ function lineOf(parsed: Record<string, unknown>): AuditLine | null {
   return { seq, line: canonicalJson(event), mac };
 }
 
-function parseRecord(text: string): Record<string, unknown> | null {
+function parseObject(text: string): Record<string, unknown> | null {
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;

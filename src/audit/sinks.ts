@@ -1,97 +1,163 @@
 /** Where audit lines go besides the database: a file that only grows, a command; and how far each has got. */
-import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { constants, type Stats } from 'node:fs';
+import { type FileHandle, lstat, open } from 'node:fs/promises';
 import { runChild } from '../child.ts';
 import { RotatedError } from '../errors.ts';
 import type { AuditLine } from '../journal/journal.ts';
-import { type Checkpoint } from './checkpoint.ts';
+import type { Checkpoint } from './checkpoint.ts';
 import { exportCheckpoint, exportLine, parseExport } from './export.ts';
 
+/** A line that a sink keeps, and all before it; `seq` 0 and `mac` '' where it keeps none. */
+export type SinkPosition = Pick<AuditLine, 'seq' | 'mac'>;
+
 export interface AuditSink extends AsyncDisposable {
-  /** For messages and as the name its progress is remembered under. */
+  /** As it was configured: its progress is remembered under it. */
+  readonly key: string;
+  /** For messages and metrics: no arguments of commands. */
   readonly name: string;
   /**
    * Kept for good when the promise resolves; a repeated line does no harm. Throws RotatedErrors: the caller tries again
    * from the same line.
    */
   append(records: readonly (AuditLine | Checkpoint)[], signal: AbortSignal): Promise<void>;
-  /** The newest line it holds, 0 for none; null where it cannot tell. */
-  lastSeq(): Promise<number | null>;
+  /** The newest line it holds; null where it cannot tell. Throws like `append`. */
+  newest(): Promise<SinkPosition | null>;
 }
 
-/** Lines handed to a sink at once. */
-const batchLines = 500;
 /** Enough of a file's end for the newest line: events are far smaller. */
 const tailBytes = 256 * 1024;
 
+const noLine: SinkPosition = { seq: 0, mac: '' };
+
+interface OpenFile {
+  readonly file: FileHandle;
+  newest: SinkPosition;
+  /** Half a line stands at its end: a crash, or a failed write. */
+  torn: boolean;
+  /** As it was after our last write: any other size is somebody else's doing. */
+  size: number;
+}
+
 /**
- * Hands over what the sink lacks, in order, and tells the next line number. `from` counts where the sink cannot tell what
- * it holds. A sink that fails loses nothing: the lines stay in the journal.
+ * JSON lines, mode 0600, synced; works on a file with the append-only attribute (`chattr +a`). It is opened when it is first
+ * needed, and again when the path leads to another file: one that was moved aside begins anew with the first line.
  */
-export async function deliver(
-  journal: { auditLines(from: number, most: number): Promise<readonly AuditLine[]> },
-  sink: AuditSink,
-  { from, signal }: { readonly from: number; readonly signal: AbortSignal },
-): Promise<number> {
-  const last = await sink.lastSeq();
-  let next = last === null ? from : last + 1;
-  for (;;) {
-    const lines = await journal.auditLines(next, batchLines);
-    const newest = lines.at(-1);
-    if (newest === undefined) return next;
-    await sink.append(lines, signal);
-    next = newest.seq + 1;
+export function fileSink(path: string): AuditSink {
+  let opened: OpenFile | null = null;
+
+  async function current(): Promise<OpenFile> {
+    if (opened !== null && (await isAsWeLeftIt(path, opened))) return opened;
+    await close();
+    opened = await openFile(path);
+    return opened;
+  }
+
+  async function close(): Promise<void> {
+    const before = opened;
+    opened = null;
+    await before?.file.close();
+  }
+
+  return {
+    key: `file:${path}`,
+    name: `file:${path}`,
+    newest: async () => (await current()).newest,
+    async append(records) {
+      const target = await current();
+      const text = records.map((record) => `${textOf(record)}\n`).join('');
+      try {
+        await target.file.appendFile(target.torn ? `\n${text}` : text);
+        await target.file.datasync();
+        target.size = (await target.file.stat()).size;
+      } catch (error) {
+        // What it holds now is read again before the next write.
+        await close();
+        throw writeError(path, error);
+      }
+      target.torn = false;
+      for (const record of records) if ('line' in record) target.newest = record;
+    },
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+async function isAsWeLeftIt(path: string, { file, size }: OpenFile): Promise<boolean> {
+  try {
+    const [there, ours] = await Promise.all([lstat(path), file.stat()]);
+    return there.ino === ours.ino && there.dev === ours.dev && ours.size === size;
+  } catch {
+    return false;
   }
 }
 
-/** JSON lines, mode 0600, synced; works on a file with the append-only attribute (`chattr +a`). */
-export async function fileSink(path: string): Promise<AuditSink> {
-  const { O_APPEND, O_CREAT, O_RDWR, O_NOFOLLOW } = constants;
+async function openFile(path: string): Promise<OpenFile> {
+  const { O_APPEND, O_CREAT, O_RDWR, O_NOFOLLOW, O_NONBLOCK } = constants;
   let file: FileHandle;
   try {
-    file = await open(path, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW, 0o600);
+    file = await open(path, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
   } catch (error) {
     throw writeError(path, error);
   }
-  const { mode, size } = await file.stat();
-  if ((mode & 0o077) !== 0) {
+  try {
+    const stats = await file.stat();
+    refuseUnsafe(path, stats);
+    const tail = await readTail(file, stats.size);
+    // By number: lines written again may stand behind newer ones.
+    const newest = parseExport(tail).lines.reduce<SinkPosition>(
+      (last, line) => (line.seq > last.seq ? line : last),
+      noLine,
+    );
+    if (newest === noLine && tail !== '' && !/(^|\n)\{"(mac|checkpoint)":/.test(tail)) {
+      throw new RotatedError('refused', `${path} holds something else than audit lines.`, {
+        next: 'Name a file of its own for the audit lines.',
+      });
+    }
+    return {
+      file,
+      newest,
+      // It is ended, and written again as a whole.
+      torn: tail !== '' && !tail.endsWith('\n'),
+      size: stats.size,
+    };
+  } catch (error) {
     await file.close();
+    throw error;
+  }
+}
+
+function refuseUnsafe(path: string, stats: Stats): void {
+  if (!stats.isFile()) {
+    throw new RotatedError('refused', `${path} is not a plain file.`, {
+      next: 'Name a file of its own for the audit lines.',
+    });
+  }
+  const uid = process.geteuid?.();
+  if (uid !== undefined && stats.uid !== uid && stats.uid !== 0) {
+    throw new RotatedError('policy-unsafe', `The audit file ${path} belongs to another account.`, {
+      next: `chown ${uid} ${path}`,
+    });
+  }
+  if ((stats.mode & 0o077) !== 0) {
     throw new RotatedError('policy-unsafe', `Others can read or write the audit file ${path}.`, {
       next: `chmod 600 ${path}`,
     });
   }
-  const tail = await readTail(file, size);
-  // A crash in the middle of a write left half a line: it is ended, and written again as a whole.
-  let torn = tail !== '' && !tail.endsWith('\n');
-  let newest = parseExport(tail).lines.at(-1)?.seq ?? 0;
-  return {
-    name: `file ${path}`,
-    lastSeq: async () => newest,
-    async append(records) {
-      const text = records.map((record) => `${textOf(record)}\n`).join('');
-      try {
-        await file.appendFile(torn ? `\n${text}` : text);
-        await file.datasync();
-        torn = false;
-      } catch (error) {
-        torn = true;
-        throw writeError(path, error);
-      }
-      for (const record of records) if ('line' in record) newest = Math.max(newest, record.seq);
-    },
-    [Symbol.asyncDispose]: () => file.close(),
-  };
 }
 
-/** A command that reads JSON lines on stdin and exits with 0 once it keeps them. */
+/** A command that reads JSON lines on stdin and exits with 0 once it keeps them. It cannot tell what it holds. */
 export function execSink(
   command: readonly [string, ...string[]],
-  { cwd, timeoutMs }: { readonly cwd: string; readonly timeoutMs: number },
+  {
+    key,
+    cwd,
+    timeoutMs,
+  }: { readonly key: string; readonly cwd: string; readonly timeoutMs: number },
 ): AuditSink {
   const [program] = command;
   return {
-    name: `command ${program}`,
-    lastSeq: async () => null,
+    key,
+    name: `exec:${program}`,
+    newest: async () => null,
     async append(records, signal) {
       const input = records.map((record) => `${textOf(record)}\n`).join('');
       const { exitCode, endedBy } = await runChild({ command, cwd, timeoutMs, signal, input });

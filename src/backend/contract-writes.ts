@@ -131,6 +131,7 @@ export function writesContract(subject: BackendSubject): void {
           { txn: 'b', expectCurrent: first },
           signal,
         );
+        expect((await backend.describe(item, signal)).pending?.version).toBe(second);
         await refuses(promote(backend, item, 't2', second, first), 'conflict');
         expect(await values(backend, item)).toEqual({ A: 'a1', B: 'b1' });
         await backend.discard(item, 't2', signal);
@@ -164,6 +165,16 @@ export function writesContract(subject: BackendSubject): void {
         expect(owners['alpha']).toEqual(note('alpha', 2, ['A']));
         expect(owners['beta']).toEqual(note('beta', 1, ['B']));
         expect(third).not.toBe(second);
+      }),
+    );
+
+    test(
+      'a field that a secret no longer has goes away, a field of its neighbour stays',
+      onFresh(async (backend, item) => {
+        const first = await put(backend, item, 't1', { A: 'a1', GONE: 'g' }, null, 'alpha');
+        const second = await put(backend, item, 't2', { B: 'b1' }, first, 'beta');
+        await put(backend, item, 't3', { A: 'a2' }, second, 'alpha', 2);
+        expect(await values(backend, item)).toEqual({ A: 'a2', B: 'b1' });
       }),
     );
 

@@ -5,12 +5,13 @@ import {
   debtRow,
   type JournalSubject,
   onFreshStore,
+  refuses,
   rotationRow,
   sealedRecord,
   secretRow,
   type Work,
 } from './contract-support.ts';
-import type { RotationRow } from './journal.ts';
+import type { AuditSinkRow, RotationRow } from './journal.ts';
 
 export function questionsContract(subject: JournalSubject): void {
   const here = (work: Work) => onFreshStore(subject, work);
@@ -135,6 +136,31 @@ export function questionsContract(subject: JournalSubject): void {
         expect(actions(await journal.auditOf('b', 2))).toEqual(['n3', 'n5']);
         const last = (await journal.auditLines(6, 1))[0];
         expect(await journal.auditHead()).toMatchObject({ seq: 6, mac: last?.mac });
+      }));
+
+    test('how far each audit sink has got is kept, replaced and removed, under the fence alone', () =>
+      here(async (journal, fence) => {
+        const row = (sink: string, seq: number): AuditSinkRow => ({
+          sink,
+          seq,
+          mac: `m${seq}`,
+          checkpointSeq: seq - 1,
+          checkpointAt: 1_800_000_000_000.5,
+        });
+        expect(await journal.auditSinks()).toEqual([]);
+        await journal.commit({ fence, auditSinks: [row('file:/b', 3), row('file:/a', 1)] });
+        await journal.commit({ fence, auditSinks: [row('file:/b', 9)] });
+        expect(await journal.auditSinks()).toEqual([row('file:/a', 1), row('file:/b', 9)]);
+        await refuses(
+          journal.commit({ fence: fence - 1, auditSinks: [row('file:/b', 1)] }),
+          'fence-lost',
+        );
+        await journal.commit({
+          fence,
+          removeAuditSinks: ['file:/a', 'file:/never'],
+          audit: [auditEvent('audit.sinks')],
+        });
+        expect(await journal.auditSinks()).toEqual([row('file:/b', 9)]);
       }));
 
     test('a log of many lines is read whole, in windows and by secret, whatever part of it is newest', () =>

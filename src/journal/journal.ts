@@ -108,6 +108,19 @@ export interface InstanceRow {
   readonly data: Json;
 }
 
+/** How far an audit sink has got: what it acknowledged, kept so that no line is left out after a restart. */
+export interface AuditSinkRow {
+  /** As it was configured: `file:/var/log/audit.jsonl`. */
+  readonly sink: string;
+  /** The newest line it keeps, and that line's mac; 0 and '' before the first. */
+  readonly seq: number;
+  readonly mac: string;
+  /** The line that the newest checkpoint it keeps was signed for; 0 before the first. */
+  readonly checkpointSeq: number;
+  /** When that was, epoch milliseconds. */
+  readonly checkpointAt: number;
+}
+
 export interface Change<Row> {
   /** The version read before; 0 inserts a row that must not exist. */
   readonly expectVersion: number;
@@ -135,6 +148,9 @@ export interface Commit {
   readonly instances?: readonly InstanceRow[];
   readonly removeInstances?: readonly Omit<InstanceRow, 'data'>[];
   readonly audit?: readonly AuditEvent[];
+  /** Replaced by name: one process delivers, and it holds the fence. */
+  readonly auditSinks?: readonly AuditSinkRow[];
+  readonly removeAuditSinks?: readonly string[];
 }
 
 export interface LeaseHolder {
@@ -205,6 +221,8 @@ export interface Journal extends AsyncDisposable {
   /** In order; `from` is a sequence number. */
   auditLines(from: number, most: number): Promise<readonly AuditLine[]>;
   auditOf(secret: string, most: number): Promise<readonly AuditLine[]>;
+  /** By name. */
+  auditSinks(): Promise<readonly AuditSinkRow[]>;
 
   /** Small derived data that may be lost at any time: parsed policy files by digest. */
   cached(key: string): Promise<{ readonly digest: string; readonly value: string } | null>;

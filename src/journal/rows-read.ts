@@ -4,6 +4,7 @@ import type { Sealed } from '../secret/sealing.ts';
 import { type Database, snapshot, type SqlRow } from './database.ts';
 import type {
   AuditLine,
+  AuditSinkRow,
   DebtRow,
   InstanceRow,
   Journal,
@@ -34,6 +35,7 @@ type Reads = Pick<
   | 'lockOf'
   | 'auditLines'
   | 'auditOf'
+  | 'auditSinks'
   | 'cached'
 >;
 
@@ -143,6 +145,10 @@ export function createReads(database: Database): Reads {
       ),
     auditLines: async (from, most) => auditLines(database, from, most),
     auditOf: (secret, most) => auditOf(database, secret, most),
+    auditSinks: async () =>
+      database
+        .all('SELECT sink, seq, mac, checkpoint_seq, checkpoint_at FROM audit_sink ORDER BY sink')
+        .map(auditSinkOf),
     cached: async (key) =>
       one(
         (row) => ({ digest: row['digest'] as string, value: row['value'] as string }),
@@ -245,6 +251,16 @@ function instanceOf(row: SqlRow): InstanceRow {
 
 function auditLineOf(row: SqlRow): AuditLine {
   return { seq: row['seq'] as number, line: row['line'] as string, mac: row['mac'] as string };
+}
+
+function auditSinkOf(row: SqlRow): AuditSinkRow {
+  return {
+    sink: row['sink'] as string,
+    seq: row['seq'] as number,
+    mac: row['mac'] as string,
+    checkpointSeq: row['checkpoint_seq'] as number,
+    checkpointAt: row['checkpoint_at'] as number,
+  };
 }
 
 function wakeOf(row: SqlRow): number | null {

@@ -47,6 +47,19 @@ export function applyCommit(
   for (const id of commit.removeSeals ?? []) database.run('DELETE FROM seal WHERE id = ?', id);
   for (const instance of commit.removeInstances ?? []) removeInstance(database, instance);
   for (const instance of commit.instances ?? []) writeInstance(database, instance);
+  for (const sink of commit.removeAuditSinks ?? []) {
+    database.run('DELETE FROM audit_sink WHERE sink = ?', sink);
+  }
+  for (const row of commit.auditSinks ?? []) {
+    database.run(
+      'INSERT OR REPLACE INTO audit_sink (sink, seq, mac, checkpoint_seq, checkpoint_at) VALUES (?, ?, ?, ?, ?)',
+      row.sink,
+      row.seq,
+      row.mac,
+      row.checkpointSeq,
+      row.checkpointAt,
+    );
+  }
   appendAudit(transaction, commit, chain, clock);
 }
 

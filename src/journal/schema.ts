@@ -100,6 +100,14 @@ CREATE TABLE audit (
   mac TEXT NOT NULL
 ) STRICT;
 
+CREATE TABLE audit_sink (
+  sink TEXT PRIMARY KEY,
+  seq INTEGER NOT NULL,
+  mac TEXT NOT NULL,
+  checkpoint_seq INTEGER NOT NULL,
+  checkpoint_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE local_item (
   item TEXT NOT NULL UNIQUE,
   pending INTEGER, current INTEGER, previous INTEGER,

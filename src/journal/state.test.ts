@@ -449,6 +449,39 @@ test('a backup taken while others write opens as a state of its own', async () =
   expect(await chain.verify(await copy.auditLines(1, 1_000), head)).toBeNull();
 });
 
+test('a process that sits in its transaction for a moment is waited for', async () => {
+  await using journal = await opened({ clock: systemClock() });
+  const other = new DatabaseSync(join(directory, 'state.sqlite'));
+  try {
+    other.exec('BEGIN IMMEDIATE');
+    const order: string[] = [];
+    const written = journal
+      .cache([{ key: 'k', digest: '1', value: '' }])
+      .then(() => order.push('written'));
+    setTimeout(() => {
+      order.push('freed');
+      other.exec('COMMIT');
+    }, 60);
+    await written;
+    expect(order).toEqual(['freed', 'written']);
+  } finally {
+    other.close();
+  }
+});
+
+test('the newest audit lines in the state row stay within a page, however many are written', async () => {
+  await using journal = await opened();
+  const { fence } = await journal.acquire(holder, ttlMs);
+  for (let round = 0; round < 40; round++) {
+    const events = Array.from({ length: 1 + (round % 5) * 7 }, () => auditEvent('x', { round }));
+    await journal.commit({ fence, audit: events });
+    const database = new DatabaseSync(join(directory, 'state.sqlite'), { readOnly: true });
+    const row = database.prepare('SELECT length(recent) AS characters FROM state').get();
+    database.close();
+    expect(row?.['characters']).toBeLessThanOrEqual(3_000);
+  }
+});
+
 test('work waiting when a journal is closed is still written; later work is refused', async () => {
   const journal = await opened();
   const { fence } = await journal.acquire(holder, ttlMs);

@@ -76,7 +76,7 @@ export interface Traits {
 export interface ProviderContext {
   /** The secret this session is for: a name for tags and messages. */
   readonly secret: string;
-  /** The admin credential that the policy names, resolved at each call and never kept. Throws `provider-options` where the policy names none. */
+  /** The admin credential that the policy names, resolved at each call and never kept. Throws `policy-invalid` where the policy names none. */
   admin(signal: AbortSignal): Promise<Fields>;
   readonly clock: Clock;
   readonly random: Random;

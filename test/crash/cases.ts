@@ -7,7 +7,7 @@ import type { RunningApps } from '../support/world-consumer/server.ts';
 import { checkLog, checkPlaintext } from './checks.ts';
 import type { Outcome, Pool } from './pool.ts';
 import type { Invariant, Job, LogLine, MutantName, Violation } from './protocol.ts';
-import { hmacKey } from './protocol.ts';
+import { hmacKey, verifierOf } from './protocol.ts';
 import { issuerOf, type Story } from './scenarios.ts';
 
 export interface World {
@@ -38,7 +38,7 @@ export async function makeTemplate(world: World, crashClass: CrashClass, story: 
   const directory = join(world.directory, principal);
   await world.issuer.configure(principal, issuerOf(crashClass));
   mkdirSync(directory);
-  const scenario: Story = { ...story, first: true, now: null, ends: ['retired'] };
+  const scenario: Story = { ...story, first: true, verifiers: true, ends: ['retired'] };
   const job = await prepare(world, scenario, principal, directory, null);
   const outcome = await world.pool.with((worker) => worker.run(job));
   const violations = gather(directory, `${crashClass}: the template`, outcome);
@@ -70,6 +70,7 @@ export async function runCase(
       : await stopped(world, job, interruption.stop, where);
   } finally {
     await world.apps.forget(principal);
+    await world.apps.forget(verifierOf(principal));
     rmSync(directory, { recursive: true, force: true });
   }
 }
@@ -82,11 +83,22 @@ async function prepare(
   mutant: MutantName | null,
 ): Promise<Job> {
   const { issuer, apps, kek } = world;
-  const file = join(directory, 'app.json');
-  const base = { file, key: hmacKey, issuer: issuer.url, principal };
-  await apps.configure(principal, { ...base, instances: ['a', 'b'], states: {}, ...story.app });
-  const { name, crashClass, now, adoptionThen, first, ends } = story;
-  const scenario = { name, crashClass, now, adoptionThen, first, ends };
+  const appOf = (role: 'user' | 'verifier', name: string) => ({
+    role,
+    file: join(directory, role === 'user' ? 'app.json' : 'verifier.json'),
+    key: hmacKey,
+    issuer: issuer.url,
+    principal,
+    instances: [`${name}-a`, `${name}-b`],
+    states: {},
+    ...story.app,
+  });
+  await apps.configure(principal, appOf('user', 'app'));
+  if (story.verifiers) {
+    await apps.configure(verifierOf(principal), appOf('verifier', 'verifier'));
+  }
+  const { name, crashClass, now, adoptionThen, verifiers, first, ends } = story;
+  const scenario = { name, crashClass, now, adoptionThen, verifiers, first, ends };
   const urls = { issuerUrl: issuer.url, appsUrl: apps.url };
   const how = { kind: 'start', stopAt: null, takeOver: false, mutant } as const;
   return { ...how, scenario, directory, principal, ...urls, kek };

@@ -10,29 +10,37 @@ import type { KeyTruth } from '../support/issuer/server.ts';
 import { chosenPrefix } from '../support/issuer/provider.ts';
 import { hashOf } from '../support/issuer/store.ts';
 import type { Job, LogLine, Violation } from './protocol.ts';
-import { canary, itemName, secretName } from './protocol.ts';
+import { canary, itemName, secretName, verifierOf } from './protocol.ts';
 import type { Rig } from './rig.ts';
 
 type Found = Omit<Violation, 'point'>;
 const never = new AbortController().signal;
 
-/** The backend's current key is live, and so is every key that a live instance serves. In `contain` the leaked one may be dead. */
+/**
+ * The backend's current key is live, and so is every key that a live instance serves, to whoever checks it as well. In `contain` the
+ * leaked one may be dead.
+ */
 export async function checkInstant(rig: Rig, job: Job): Promise<readonly Found[]> {
   const leaked = job.scenario.now === 'contain' ? await leakedGenerations(rig) : 0;
   const found: Found[] = [];
   const current = await currentOf(rig);
-  const [truth, serving] = await Promise.all([
-    current === null ? null : probe(rig, job, current),
-    rig.controls.apps.serving(job.principal),
+  const { issuer, apps } = rig.controls;
+  const [truth, serving, verifying] = await Promise.all([
+    current === null ? null : issuer.probe(job.principal, valueOf(current)),
+    apps.serving(job.principal),
+    job.scenario.verifiers ? apps.serving(verifierOf(job.principal)) : [],
   ]);
   const generation = current?.owners[secretName]?.generation ?? 0;
   if (current !== null && truth?.accepted !== true && generation > leaked) {
     const detail = `the backend serves generation ${generation}, which the issuer refuses`;
     found.push({ invariant: 'backend-current-live', detail });
   }
-  for (const { instance, generation, accepted } of serving) {
-    if (accepted !== false || (generation ?? 0) <= leaked) continue;
-    const detail = `instance ${instance} serves generation ${generation}, which the issuer refuses`;
+  for (const { instance, generation, hashes, accepted } of serving) {
+    if (accepted === null || (generation ?? 0) <= leaked) continue;
+    const refusers = verifying.filter((one) => hashes.some((hash) => !one.hashes.includes(hash)));
+    const who = [...(accepted ? [] : ['the issuer']), ...refusers.map((one) => one.instance)];
+    if (who.length === 0) continue;
+    const detail = `${instance} serves generation ${generation}, which is refused by ${who.join(', ')}`;
     found.push({ invariant: 'served-keys-live', detail });
   }
   return found;
@@ -77,7 +85,7 @@ export async function checkEnd(rig: Rig, job: Job): Promise<readonly Found[]> {
   }
   if (late > 0) found.push({ invariant: 'outcome', detail: 'a mint never landed' });
   const named = new Set<string>();
-  if (current !== null) named.add(hashOf(current.fields['value']?.reveal() ?? ''));
+  if (current !== null) named.add(hashOf(valueOf(current)));
   for (const key of keys) {
     if (!key.live || named.has(key.hash) || isOwed(key, debts) || isParked(key, active)) continue;
     const detail = `${key.ref} (${key.name ?? 'no name'}) is live, and nothing here knows of it`;
@@ -119,9 +127,8 @@ async function currentOf(rig: Rig): Promise<ItemVersion | null> {
   }
 }
 
-function probe(rig: Rig, job: Job, current: ItemVersion): Promise<KeyTruth | null> {
-  const value = current.fields['value']?.reveal() ?? '';
-  return rig.controls.issuer.probe(job.principal, value);
+function valueOf(version: ItemVersion): string {
+  return version.fields['value']?.reveal() ?? '';
 }
 
 async function* auditLines(rig: Rig) {

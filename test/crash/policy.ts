@@ -1,11 +1,23 @@
 /** The policy of a crash case: one key, one file that an app reads, waits so short that nothing but order matters. */
-import type { Policy } from '../../src/policy/policy.ts';
+import type { ConsumerSpec, Policy } from '../../src/policy/policy.ts';
 import { appControl } from '../support/world-consumer/server.ts';
-import { itemName, type Job, secretName } from './protocol.ts';
+import { itemName, type Job, secretName, verifierOf } from './protocol.ts';
 
 export function policyOf(job: Job): Policy {
   const { scenario, directory, principal } = job;
   const isBlind = scenario.crashClass === 'blind';
+  const apps = appControl(job.appsUrl);
+  const fileOf = (role: 'user' | 'verifier', app: string): ConsumerSpec => ({
+    kind: 'file',
+    role,
+    path: role === 'user' ? 'app.json' : 'verifier.json',
+    format: 'json',
+    template: null,
+    mode: 0o600,
+    then: null,
+    timeoutMs: 5_000,
+    report: { kind: 'http', url: apps.address(app), key: 'local://crash/hmac' },
+  });
   return {
     name: secretName,
     source: { file: 'crash.yaml', line: 1, column: 1 },
@@ -42,21 +54,8 @@ export function policyOf(job: Job): Policy {
     quietMs: 0,
     verify: [{ kind: 'provider' }],
     consumers: [
-      {
-        kind: 'file',
-        role: 'user',
-        path: 'app.json',
-        format: 'json',
-        template: null,
-        mode: 0o600,
-        then: null,
-        timeoutMs: 5_000,
-        report: {
-          kind: 'http',
-          url: appControl(job.appsUrl).address(principal),
-          key: 'local://crash/hmac',
-        },
-      },
+      ...(scenario.verifiers ? [fileOf('verifier', verifierOf(principal))] : []),
+      fileOf('user', principal),
     ],
     adoption: { timeoutMs: 10_000, then: scenario.adoptionThen },
     failure: { attempts: 6, pauseAfter: 3 },

@@ -39,6 +39,8 @@ export interface Scenario {
   /** null: an ordinary rotation. */
   readonly now: EmergencyMode | null;
   readonly adoptionThen: 'wait' | 'revoke' | 'rollback';
+  /** A second app checks what the first presents. */
+  readonly verifiers: boolean;
   /** The secret does not exist yet. */
   readonly first: boolean;
   /** The first is how it ends where nothing is killed. */
@@ -49,7 +51,7 @@ export interface Job {
   /** start: begin a rotation. recover: finish whatever is there. check: only look. */
   readonly kind: 'start' | 'recover' | 'check';
   readonly scenario: Scenario;
-  /** The case's own folder: `state/`, `app.json`, `clock`, `log`. */
+  /** The case's own folder: `state/`, `app.json`, `verifier.json`, `clock`, `log`. */
   readonly directory: string;
   /** The issuer's principal and the app's name. */
   readonly principal: string;
@@ -83,6 +85,11 @@ export type LogLine =
     }
   | { readonly kind: 'lease'; readonly pid: number; readonly fence: number }
   | { readonly kind: 'note'; readonly text: string };
+
+/** The name of the app that checks what the app of a principal presents. */
+export function verifierOf(principal: string): string {
+  return `${principal}-verifier`;
+}
 
 /** Every value that the issuer makes begins so: the state directory is searched for it. */
 export const canary = 'canary-7Qm2-';

@@ -18,13 +18,14 @@ import { localKey } from '../../src/secret/key-encryption-key.ts';
 import { createRedactor } from '../../src/secret/redactor.ts';
 import { createSealer } from '../../src/secret/sealer.ts';
 import { Secret } from '../../src/secret/secret.ts';
+import { createValues } from '../../src/wiring/values.ts';
 import type { IssuerControl } from '../support/issuer/server.ts';
 import type { AppControl } from '../support/world-consumer/server.ts';
 import { testIssuer } from '../support/issuer/provider.ts';
 import { openJumpClock, type JumpClock } from './jump-clock.ts';
 import { mutate } from './mutants.ts';
 import { policyOf } from './policy.ts';
-import { hmacKey, type Job, type LogLine, secretName } from './protocol.ts';
+import { hmacKey, type Job, type LogLine } from './protocol.ts';
 
 export interface Rig extends AsyncDisposable {
   readonly machine: Machine;
@@ -102,7 +103,7 @@ export async function openRig(
       one.consumers.map((spec) =>
         createConsumer(spec, {
           directory: job.directory,
-          read: { read: async (_secret, stage, signal) => [await readOne(stage, signal)] },
+          read: values.reader,
           resolveReference: async () => ({ key: new Secret(hmacKey) }),
           clock,
           random,
@@ -119,18 +120,16 @@ export async function openRig(
     at: mark,
   };
 
-  async function readOne(stage: 'pending' | 'current' | 'retired', signal: AbortSignal) {
-    const label = stage === 'pending' ? 'pending' : 'current';
-    const read = await backend.read(policy.backend.item, label, signal);
-    return { generation: read.owners[secretName]?.generation ?? 0, fields: read.fields };
-  }
-
   // A mutated sealer seals the backend's rows as well: made before the backend.
   const mutated = (ports: Ports) => (job.mutant === null ? ports : mutate(ports, job.mutant));
   const digestKey = await kek.derive('local digest');
   const sealer = mutated({ ...plain, backend: noBackend }).sealer;
   const backend = createLocalBackend({ rows: journal.localRows, sealer, digestKey, clock });
   const ports = mutated({ ...plain, backend: () => backend });
+  const values = createValues(
+    () => backend,
+    () => policy,
+  );
   const machine = createMachine(ports);
   const rig: Rig = {
     machine,

@@ -35,6 +35,7 @@ export function storiesOf(crashClass: CrashClass, full: boolean): readonly Story
     crashClass,
     now: null,
     adoptionThen: 'wait',
+    verifiers: false,
     first: false,
     issuer: {},
     app: slowApp,
@@ -76,6 +77,13 @@ export function storiesOf(crashClass: CrashClass, full: boolean): readonly Story
       adoptionThen: 'rollback',
       app: { lagReports: 0, refuses: [2] },
       ends: ['rolled-back', ...orParked],
+    },
+    {
+      ...base,
+      name: 'verified',
+      home: 'chosen',
+      verifiers: true,
+      ends: ['retired', ...orParked],
     },
     {
       ...base,

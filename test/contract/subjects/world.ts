@@ -25,7 +25,7 @@ export function contextOf(
     directory,
     async admin() {
       if (admin !== null) return boxed(admin);
-      throw new RotatedError('provider-options', 'The policy names no admin credential.');
+      throw new RotatedError('policy-invalid', 'The policy names no admin credential.');
     },
   };
 }

@@ -9,6 +9,7 @@ import { createRedactor } from '../../../src/secret/redactor.ts';
 import { Secret } from '../../../src/secret/secret.ts';
 import { askJson } from '../issuer/call.ts';
 import { startIssuer, type RunningIssuer } from '../issuer/server.ts';
+import { hashOf } from '../issuer/store.ts';
 import { startApps, type AppSettings, type RunningApps } from './server.ts';
 
 let directory: string;
@@ -40,7 +41,13 @@ function fileWith(name: string, generation: number, value: string): Promise<void
 }
 
 function settingsOf(name: string, more: Partial<AppSettings> = {}): AppSettings {
-  const base = { file: join(directory, name), key, issuer: issuer.url, principal: 'app' };
+  const base = {
+    file: join(directory, name),
+    key,
+    issuer: issuer.url,
+    principal: 'app',
+    role: 'user',
+  } as const;
   return { ...base, instances: ['one', 'two'], lagReports: 0, refuses: [], states: {}, ...more };
 }
 
@@ -113,4 +120,22 @@ test('a reload signed with another key is refused', async () => {
   await expect(
     stranger.reload([{ secret: 'guarded', generation: 2, stage: 'current' }], never),
   ).rejects.toMatchObject({ code: 'consumer-failed' });
+});
+
+test('a verifier accepts every generation that its file names, and forgets what the file no longer names', async () => {
+  const file = join(directory, 'verifier');
+  const accepted = [1, 2].map((generation) => ({
+    generation,
+    fields: { value: `v${generation}` },
+  }));
+  await writeFile(file, JSON.stringify({ secret: 'verifier', generation: 2, accepted }));
+  await apps.configure('verifier', settingsOf('verifier', { role: 'verifier', instances: ['v'] }));
+  expect(await apps.serving('verifier')).toMatchObject([
+    { generation: 2, hashes: [hashOf('v1'), hashOf('v2')], accepted: null },
+  ]);
+  const rest = accepted.slice(1);
+  await writeFile(file, JSON.stringify({ secret: 'verifier', generation: 2, accepted: rest }));
+  const change = { secret: 'verifier', generation: 2, stage: 'retired' } as const;
+  await consumerOf('verifier').reload([change], never);
+  expect(await apps.serving('verifier')).toMatchObject([{ hashes: [hashOf('v2')] }]);
 });

@@ -13,6 +13,8 @@ export interface AppSettings {
   readonly key: string;
   readonly issuer: string;
   readonly principal: string;
+  /** A verifier checks what others present: it serves every value it accepts, and asks the issuer nothing. */
+  readonly role: 'user' | 'verifier';
   readonly instances: readonly string[];
   /** Reports that an instance goes on serving the old generation for, after a new one is there. */
   readonly lagReports: number;
@@ -26,14 +28,16 @@ export interface AppSettings {
 export interface Serving {
   readonly instance: string;
   readonly generation: number | null;
-  /** SHA-256 of the value, hex; null where it serves none. */
-  readonly hash: string | null;
+  /** SHA-256, hex, of the value it uses, or of each that it accepts as a verifier; empty where it has none. */
+  readonly hashes: readonly string[];
+  /** null where it has none, and for a verifier. */
   readonly accepted: boolean | null;
 }
 
 interface Loaded {
   readonly generation: number;
-  readonly value: string;
+  /** Newest last; one for a user. */
+  readonly values: readonly string[];
 }
 
 interface Instance {
@@ -60,7 +64,11 @@ export async function createApp(settings: AppSettings, control: IssuerControl): 
     const newest = await readRendered(settings.file);
     if (newest === null || settings.refuses.includes(newest.generation)) return;
     for (const instance of instances.values()) {
-      if (instance.loaded?.generation === newest.generation) continue;
+      // What a verifier accepts changes within a generation as well: the old one goes.
+      if (instance.loaded?.generation === newest.generation) {
+        instance.loaded = newest;
+        continue;
+      }
       instance.lagLeft ??= instance.loaded === null ? 0 : settings.lagReports;
       if (instance.lagLeft === 0) {
         instance.loaded = newest;
@@ -86,11 +94,12 @@ export async function createApp(settings: AppSettings, control: IssuerControl): 
     serving: async () =>
       Promise.all(
         live().map(async ([instance, { loaded }]) => {
-          if (loaded === null) return { instance, generation: null, hash: null, accepted: null };
-          const key = await control.probe(settings.principal, loaded.value);
-          const accepted = key?.accepted ?? false;
-          const { generation } = loaded;
-          return { instance, generation, hash: hashOf(loaded.value), accepted };
+          if (loaded === null) return { instance, generation: null, hashes: [], accepted: null };
+          const { generation, values } = loaded;
+          const hashes = values.map(hashOf);
+          if (settings.role === 'verifier') return { instance, generation, hashes, accepted: null };
+          const key = await control.probe(settings.principal, values.at(-1) ?? '');
+          return { instance, generation, hashes, accepted: key?.accepted ?? false };
         }),
       ),
     use: async () =>
@@ -98,7 +107,7 @@ export async function createApp(settings: AppSettings, control: IssuerControl): 
         live().map(async ([instance, { loaded }]) => {
           if (loaded === null) return { instance, status: 0 };
           const url = `${settings.issuer}/p/${encodeURIComponent(settings.principal)}/use`;
-          const headers = { authorization: `Bearer ${loaded.value}` };
+          const headers = { authorization: `Bearer ${loaded.values.at(-1)}` };
           const { status } = await exchange({ method: 'GET', url, headers });
           return { instance, status };
         }),
@@ -114,9 +123,11 @@ async function readRendered(file: string): Promise<Loaded | null> {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw error;
   }
-  const { generation, fields } = JSON.parse(text) as {
+  const { generation, fields, accepted } = JSON.parse(text) as {
     generation: number;
-    fields: Readonly<Record<string, string>>;
+    fields?: Readonly<Record<string, string>>;
+    accepted?: readonly { readonly fields: Readonly<Record<string, string>> }[];
   };
-  return { generation, value: fields['value'] ?? '' };
+  const all = accepted?.map((one) => one.fields) ?? [fields ?? {}];
+  return { generation, values: all.map((one) => one['value'] ?? '') };
 }
