@@ -3,6 +3,7 @@ import type { Clock, Random } from '../clock.ts';
 import { asRotatedError, isRotatedError, RotatedError } from '../errors.ts';
 import type { Actor, AuditSinkRow, Journal } from '../journal/journal.ts';
 import type { CheckpointKey } from './checkpoint.ts';
+import { sinkName } from './sink-spec.ts';
 import type { AuditSink } from './sinks.ts';
 
 export interface ShippingOptions {
@@ -249,16 +250,11 @@ async function settleSinks(options: ShippingOptions): Promise<ReadonlyMap<string
         rotation: null,
         reason: null,
         outcome: 'done',
-        detail: { added: added.map(({ sink }) => nameOf(sink)), removed: removed.map(nameOf) },
+        detail: { added: added.map(({ sink }) => sinkName(sink)), removed: removed.map(sinkName) },
       },
     ],
   });
   return before;
-}
-
-/** Without a command's arguments, which are nobody's business but the machine's. */
-function nameOf(key: string): string {
-  return key.startsWith('exec:') ? key.replace(/^exec:(\["[^"]*"|\S+).*$/s, 'exec:$1') : key;
 }
 
 function freshRow(sink: string): AuditSinkRow {

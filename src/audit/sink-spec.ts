@@ -30,6 +30,12 @@ export function sinkText(spec: SinkSpec): string {
     : `exec:${JSON.stringify(command)}`;
 }
 
+/** For messages, metrics and the audit trail: without a command's arguments, which are the machine's business alone. */
+export function sinkName(text: string): string {
+  const spec = parseSink(text, '/');
+  return spec.kind === 'file' ? sinkText(spec) : `exec:${spec.command[0]}`;
+}
+
 /** What no shell would read otherwise: there is no shell, so anything else is asked for as JSON. */
 const plainWord = /^[^\s"'\\$`;|&<>()*?[\]{}~#!]+$/;
 

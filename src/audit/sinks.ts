@@ -5,6 +5,7 @@ import { runChild } from '../child.ts';
 import { RotatedError } from '../errors.ts';
 import type { AuditLine } from '../journal/journal.ts';
 import type { Checkpoint } from './checkpoint.ts';
+import { sinkName } from './sink-spec.ts';
 import { exportCheckpoint, exportLine, parseExport } from './export.ts';
 
 /** A line that a sink keeps, and all before it; `seq` 0 and `mac` '' where it keeps none. */
@@ -60,7 +61,7 @@ export function fileSink(path: string): AuditSink {
 
   return {
     key: `file:${path}`,
-    name: `file:${path}`,
+    name: sinkName(`file:${path}`),
     newest: async () => (await current()).newest,
     async append(records) {
       const target = await current();
@@ -156,7 +157,7 @@ export function execSink(
   const [program] = command;
   return {
     key,
-    name: `exec:${program}`,
+    name: sinkName(key),
     newest: async () => null,
     async append(records, signal) {
       const input = records.map((record) => `${textOf(record)}\n`).join('');

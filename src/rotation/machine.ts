@@ -69,8 +69,12 @@ export function createMachine(ports: Ports): Machine {
   };
   const driver = createDriver(context, () => policies, changed);
 
+  let followed: AbortSignal | null = null;
+
   /** Aborting the caller's signal ends the machine: a machine serves one owner of the state directory. */
   function until(signal: AbortSignal): void {
+    if (signal === followed) return;
+    followed = signal;
     if (signal.aborted) stop.abort(signal.reason);
     else signal.addEventListener('abort', () => stop.abort(signal.reason), { once: true });
   }

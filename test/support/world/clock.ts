@@ -6,12 +6,15 @@ export interface SimulatedClock extends Clock {
   pass(ms: number): void;
   /** Somebody sets the wall clock; no time passes. */
   setWall(at: number): void;
+  /** What a clock that nobody touches shows: the issuer's. */
+  trueTime(): number;
   /** The machine restarts: a new boot whose monotonic clock begins anew, after `downMs` of wall time. */
   reboot(downMs: number): void;
 }
 
 export function simulatedClock(startAt: number = Date.UTC(2026, 0, 5, 12)): SimulatedClock {
   let wall = startAt;
+  let untouched = startAt;
   let monotonic = 1_000;
   let boot = 1;
   let sleepers: { at: number; wake: () => void }[] = [];
@@ -28,8 +31,10 @@ export function simulatedClock(startAt: number = Date.UTC(2026, 0, 5, 12)): Simu
       signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
       return promise;
     },
+    trueTime: () => Math.floor(untouched),
     pass: (ms) => {
       wall += ms;
+      untouched += ms;
       monotonic += ms;
       const due = sleepers.filter((one) => one.at <= monotonic);
       sleepers = sleepers.filter((one) => one.at > monotonic);
@@ -42,6 +47,7 @@ export function simulatedClock(startAt: number = Date.UTC(2026, 0, 5, 12)): Simu
       boot += 1;
       monotonic = 1_000;
       wall += downMs;
+      untouched += downMs;
       sleepers = [];
     },
   };

@@ -70,7 +70,7 @@ export class World {
     this.#options = options;
     this.clock = simulatedClock(options.startAt);
     this.#random = seededRandom(options.seed ?? 1);
-    this.issuer = createIssuer(this.#store, () => this.clock.now());
+    this.issuer = createIssuer(this.#store, () => this.clock.trueTime());
   }
 
   configure(principal: string, settings: Partial<PrincipalSettings>): void {
