@@ -87,6 +87,11 @@ export async function verifyCheckpoints(
   return { kind: seq > last ? 'cut' : 'removed', seq, message };
 }
 
+/** Signed by the key whose public half this is (PEM), and not changed since. */
+export function isGenuineCheckpoint(checkpoint: Checkpoint, publicKey: string): boolean {
+  return isGenuine(checkpoint, parsePublicKey(publicKey));
+}
+
 export function isCheckpoint(value: unknown): value is Checkpoint {
   if (typeof value !== 'object' || value === null) return false;
   const { v, at, seq, mac, key, signature } = value as Record<string, unknown>;

@@ -91,13 +91,13 @@ export async function compareCopy(read: ReadCopy, options: ComparedWith): Promis
       checkpoints++;
       problem = isGenuineCheckpoint(record, publicKey)
         ? differenceAt(record, ours)
-        : `its checkpoint for line ${record.seq} was not signed by this deployment`;
+        : `Its checkpoint for line ${record.seq} was not signed by this deployment.`;
     }
     if (problem !== null) break;
   }
   const lines = next - 1;
   if (problem === null && lines < acknowledged) {
-    problem = `it ends at line ${lines}, and had line ${acknowledged}: it was cut or exchanged`;
+    problem = `It ends at line ${lines}, but had line ${acknowledged}: it was cut or exchanged.`;
   }
   return { lines, checkpoints, newest: lines, unreadable, problem };
 }
@@ -106,21 +106,21 @@ function differenceOf(copy: AuditLine, ours: AuditLine | null, next: number): st
   if (copy.seq > next) {
     const missing = copy.seq - 1;
     return next === missing
-      ? `it lacks line ${next}`
-      : `it lacks the lines ${next} to ${missing}`;
+      ? `It lacks line ${next}.`
+      : `It lacks the lines ${next} to ${missing}.`;
   }
   if (ours !== null && ours.mac === copy.mac && ours.line !== copy.line) {
-    return `its line ${copy.seq}, or that of the state, was edited`;
+    return `Its line ${copy.seq}, or that of the state, was edited.`;
   }
   return differenceAt(copy, ours);
 }
 
 function differenceAt(copy: { seq: number; mac: string }, ours: AuditLine | null): string | null {
   if (ours === null) {
-    return `it names line ${copy.seq}, which the state does not have: the state was set back or cut`;
+    return `It names line ${copy.seq}, which the state does not have: the state was set back or cut.`;
   }
   if (ours.mac === copy.mac) return null;
-  return `its line ${copy.seq} is another than that of the state: one of the two was rewritten`;
+  return `Its line ${copy.seq} is another than that of the state: one of the two was rewritten.`;
 }
 
 /** Lines asked for one after the other, read several at a time. */

@@ -1,11 +1,13 @@
 /** One deployment, composed: a state directory, a policy folder and a key become a rotation machine. */
 import { builtInProviders } from '../../providers/index.ts';
 import { createAuditChain } from '../audit/chain.ts';
+import type { Shipping, ShippingTiming } from '../audit/shipping.ts';
 import type { Backend } from '../backend/backend.ts';
 import { createLocalBackend } from '../backend/local.ts';
 import { type Clock, type Random, systemClock, systemRandom } from '../clock.ts';
 import { RotatedError } from '../errors.ts';
 import type { Fetch } from '../http.ts';
+import type { Actor } from '../journal/journal.ts';
 import { type MemoryState, openSqliteJournal, type SqliteJournal } from '../journal/sqlite.ts';
 import { loadPolicies } from '../policy/load.ts';
 import type { Policy, PolicyProblem } from '../policy/policy.ts';
@@ -22,6 +24,7 @@ import { createSealer } from '../secret/sealer.ts';
 import type { Sealer } from '../secret/sealing.ts';
 import type { Fields } from '../secret/secret.ts';
 import { programVersion } from '../version.ts';
+import { type AuditOutside, auditOutside, type FileAnswer, verifyFiles } from './audit-outside.ts';
 import { callDeadlineMs } from './owner.ts';
 import { createParts, type Parts } from './parts.ts';
 import { type LoadedProviders, loadedProviders } from './providers.ts';
@@ -34,6 +37,8 @@ export interface DeploymentOptions {
   /** The folder of the policy files, or one file. */
   readonly policies: string;
   readonly key: KeySource;
+  /** Where audit lines go besides, as `findPlaces` gives them. */
+  readonly auditSinks?: readonly string[];
   readonly log: Log;
   readonly clock?: Clock;
   readonly random?: Random;
@@ -53,6 +58,7 @@ export interface Overrides {
   readonly callDeadlineMs?: number;
   readonly wrapBackend?: (backend: Backend) => Backend;
   readonly wrapJournal?: (journal: SqliteJournal) => SqliteJournal;
+  readonly auditTiming?: Partial<ShippingTiming>;
 }
 
 export interface PolicyReading {
@@ -78,6 +84,10 @@ export interface Deployment extends AsyncDisposable {
    */
   usePolicies(ask: Ask): Promise<readonly string[]>;
   policyCount(): number;
+  /** As owner of the state: delivers audit lines to the sinks. To be finished before the lease is released. */
+  shipAudit(fence: number, actor: Actor): Promise<Shipping>;
+  /** Copies of the audit trail, the oldest file first: by themselves, and against this state. */
+  verifyCopies(paths: readonly string[]): Promise<FileAnswer>;
   /** Calls back after edits until the signal ends it. */
   watchPolicies(onChange: () => Promise<void>, signal: AbortSignal): Promise<void>;
 }
@@ -100,7 +110,19 @@ export async function openDeployment(options: DeploymentOptions): Promise<Deploy
     chain: auditChain,
     readOnly,
   });
-  const journal = overrides.wrapJournal?.(opened) ?? opened;
+  const wrapped = overrides.wrapJournal?.(opened) ?? opened;
+  const checkpointSeed = await derived('audit checkpoints');
+  const outside = auditOutside({
+    sinks: options.auditSinks ?? [],
+    journal: wrapped,
+    directory: typeof options.state === 'string' ? options.state : '/',
+    checkpointSeed,
+    clock,
+    random,
+    log,
+    timing: overrides.auditTiming ?? {},
+  });
+  const journal = telling(wrapped, outside);
   const stop = new AbortController();
   try {
     await refuseUnknownKeys(journal, ring);
