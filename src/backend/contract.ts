@@ -3,7 +3,7 @@ import { edgesContract } from './contract-edges.ts';
 import type { BackendSubject } from './contract-support.ts';
 import { writesContract } from './contract-writes.ts';
 
-export type { BackendSubject, BackendUnderTest } from './contract-support.ts';
+export type { BackendSubject } from './contract-support.ts';
 
 /** Registers the cases; call it at the top of a test file. */
 export function backendContract(subject: BackendSubject): void {

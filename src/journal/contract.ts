@@ -4,7 +4,7 @@ import { questionsContract } from './contract-questions.ts';
 import { rowsContract } from './contract-rows.ts';
 import type { JournalSubject } from './contract-support.ts';
 
-export type { JournalSubject, Store } from './contract-support.ts';
+export type { JournalSubject } from './contract-support.ts';
 
 /** Registers the cases; call it at the top of a test file. Crashes of processes are each store's own tests. */
 export function journalContract(subject: JournalSubject): void {

@@ -11,14 +11,6 @@ export interface ParsedReference {
 export const schemes = ['local', 'vault', 'awssm', 'op'] as const;
 export type Scheme = (typeof schemes)[number];
 
-/** What follows `scheme://`, as an example for messages. */
-export const referenceExamples: Readonly<Record<Scheme, string>> = {
-  local: 'local://mcp/reports-db',
-  vault: 'vault://secret/mcp/search#api_key',
-  awssm: 'awssm://prod/search#api_key',
-  op: 'op://Servers/search/api_key',
-};
-
 export const fieldNamePattern = '^[A-Za-z_][A-Za-z0-9_.-]{0,63}$';
 const fieldName = new RegExp(fieldNamePattern);
 

@@ -1,9 +1,6 @@
 /** The audit trail outside the database, composed: which sinks there are, who feeds them, what their copies say of the state. */
-import { constants } from 'node:fs';
-import { open } from 'node:fs/promises';
-import type { VerifyingChain } from '../audit/chain.ts';
 import { type CheckpointKey, checkpointKey } from '../audit/checkpoint.ts';
-import { compareCopy, type CopyAnswer, type ReadCopy, verifyCopy } from '../audit/copy.ts';
+import { compareCopy } from '../audit/copy.ts';
 import { type Shipping, type ShippingTiming, startShipping } from '../audit/shipping.ts';
 import { parseSink, sinkName, type SinkSpec } from '../audit/sink-spec.ts';
 import { type AuditSink, execSink, fileSink } from '../audit/sinks.ts';
@@ -12,6 +9,7 @@ import { RotatedError } from '../errors.ts';
 import type { Actor, Journal } from '../journal/journal.ts';
 import type { Log } from '../rotation/ports.ts';
 import type { Service } from '../rotation/service.ts';
+import { fileLines } from './audit-copies.ts';
 
 /** How long a command may take for one batch of lines. */
 const commandTimeoutMs = 30_000;
@@ -148,58 +146,5 @@ async function checkOf(
     if (code !== 'ENOENT') return { ...nothing, unchecked: `It cannot be read (${code}).` };
     const problem = acknowledged === 0 ? null : `It is gone, with ${acknowledged} lines.`;
     return { ...nothing, problem };
-  }
-}
-
-/** A copy in one file, or in several that follow one another. */
-export function fileLines(paths: readonly string[]): ReadCopy {
-  return async function* read() {
-    for (const path of paths) {
-      const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-      try {
-        yield* file.readLines({ autoClose: false });
-      } finally {
-        await file.close();
-      }
-    }
-  };
-}
-
-export interface FileAnswer extends CopyAnswer {
-  /** What the state says to it; null where there is no state to ask. */
-  readonly state: { readonly newest: number; readonly problem: string | null } | null;
-}
-
-/** A copy by itself, and against the state where there is one. Throws `not-found` where a file cannot be read. */
-export async function verifyFiles(
-  paths: readonly string[],
-  {
-    chain,
-    checkpointSeed,
-    journal,
-  }: {
-    readonly chain: VerifyingChain;
-    readonly checkpointSeed: Uint8Array;
-    readonly journal: Journal | null;
-  },
-): Promise<FileAnswer> {
-  const { publicKey } = checkpointKey(checkpointSeed);
-  const read = fileLines(paths);
-  try {
-    const answer = await verifyCopy(read, { chain, publicKey });
-    if (journal === null) return { ...answer, state: null };
-    const { problem } = await compareCopy(read, {
-      auditLines: (from, most) => journal.auditLines(from, most),
-      publicKey,
-      acknowledged: 0,
-    });
-    const newest = (await journal.auditHead())?.seq ?? 0;
-    return { ...answer, state: { newest, problem } };
-  } catch (error) {
-    const { code, path } = error as NodeJS.ErrnoException;
-    if (error instanceof RotatedError || code === undefined) throw error;
-    throw new RotatedError('not-found', `${path ?? paths.join(', ')} cannot be read (${code}).`, {
-      next: 'Name the files of the copy, the oldest first: --file COPY.',
-    });
   }
 }

@@ -13,6 +13,7 @@ import { loadPolicies } from '../policy/load.ts';
 import type { Policy, PolicyProblem } from '../policy/policy.ts';
 import { renderProblem } from '../policy/render.ts';
 import { watchPolicies } from '../policy/watch.ts';
+import { secretFields } from '../provider/answers.ts';
 import type { Registry } from '../provider/registry.ts';
 import { createMachine, type Machine } from '../rotation/machine.ts';
 import type { Log, Ports } from '../rotation/ports.ts';
@@ -24,7 +25,8 @@ import { createSealer } from '../secret/sealer.ts';
 import type { Sealer } from '../secret/sealing.ts';
 import type { Fields } from '../secret/secret.ts';
 import { programVersion } from '../version.ts';
-import { type AuditOutside, auditOutside, type FileAnswer, verifyFiles } from './audit-outside.ts';
+import { auditPurpose, checkpointPurpose } from './audit-copies.ts';
+import { type AuditOutside, auditOutside } from './audit-outside.ts';
 import { callDeadlineMs } from './owner.ts';
 import { createParts, type Parts } from './parts.ts';
 import { type LoadedProviders, loadedProviders } from './providers.ts';
@@ -86,8 +88,6 @@ export interface Deployment extends AsyncDisposable {
   policyCount(): number;
   /** As owner of the state: delivers audit lines to the sinks. To be finished before the lease is released. */
   shipAudit(fence: number, actor: Actor): Promise<Shipping>;
-  /** Copies of the audit trail, the oldest file first: by themselves, and against this state. */
-  verifyCopies(paths: readonly string[]): Promise<FileAnswer>;
   /** Calls back after edits until the signal ends it. */
   watchPolicies(onChange: () => Promise<void>, signal: AbortSignal): Promise<void>;
 }
@@ -103,7 +103,8 @@ export async function openDeployment(options: DeploymentOptions): Promise<Deploy
   const redactor = options.redactor ?? createRedactor();
   const ring = await options.key.load();
   const derived = async (purpose: string) => ring.anchor.derive(purpose);
-  const auditChain = createAuditChain(await derived('audit'));
+  const auditChain = createAuditChain(await derived(auditPurpose));
+  const checkpointSeed = await derived(checkpointPurpose);
   const opened = await openSqliteJournal({
     directory: options.state,
     clock,
@@ -111,7 +112,6 @@ export async function openDeployment(options: DeploymentOptions): Promise<Deploy
     readOnly,
   });
   const wrapped = overrides.wrapJournal?.(opened) ?? opened;
-  const checkpointSeed = await derived('audit checkpoints');
   const outside = auditOutside({
     sinks: options.auditSinks ?? [],
     journal: wrapped,
@@ -176,7 +176,7 @@ export async function openDeployment(options: DeploymentOptions): Promise<Deploy
       ...(overrides.at === undefined ? {} : { at: overrides.at }),
     };
     await providers.load(usesOfUnfinished(await journal.unfinished()));
-    const machine = createMachine(ports);
+    const machine = withOutside(createMachine(ports), outside);
     return compose(options, {
       machine,
       ports,
@@ -187,6 +187,7 @@ export async function openDeployment(options: DeploymentOptions): Promise<Deploy
       stop,
       clock,
       parts,
+      outside,
     });
   } catch (error) {
     stop.abort();
@@ -205,6 +206,7 @@ interface Composed {
   readonly stop: AbortController;
   readonly clock: Clock;
   readonly parts: Parts;
+  readonly outside: AuditOutside;
 }
 
 function compose(options: DeploymentOptions, composed: Composed): Deployment {
@@ -256,6 +258,7 @@ function compose(options: DeploymentOptions, composed: Composed): Deployment {
       return [...problems.map((problem) => renderProblem(problem)), ...refused];
     },
     policyCount: () => count,
+    shipAudit: (fence, actor) => composed.outside.ship(fence, actor),
     watchPolicies: (onChange, signal) =>
       watchPolicies(options.policies, onChange, { clock: composed.clock, signal }),
     [Symbol.asyncDispose]: async () => {
@@ -263,6 +266,29 @@ function compose(options: DeploymentOptions, composed: Composed): Deployment {
       await composed.parts.drained();
       await journal[Symbol.asyncDispose]();
     },
+  };
+}
+
+/** The sinks hear of new lines when these are on disk. */
+function telling(journal: SqliteJournal, outside: AuditOutside): SqliteJournal {
+  return {
+    ...journal,
+    commit: async (change) => {
+      await journal.commit(change);
+      if (change.audit !== undefined && change.audit.length > 0) outside.poke();
+    },
+  };
+}
+
+/** What the sinks say belongs to the answers about the audit trail and the whole. */
+function withOutside(machine: Machine, outside: AuditOutside): Machine {
+  return {
+    ...machine,
+    status: async (selector) => {
+      const status = await machine.status(selector);
+      return { ...status, warnings: [...status.warnings, ...(await outside.warnings())] };
+    },
+    auditVerify: async () => outside.compare(await machine.auditVerify()),
   };
 }
 
@@ -297,15 +323,24 @@ function learning(sealer: Sealer, redactor: Redactor): Sealer {
   return {
     newKey: (signal) => sealer.newKey(signal),
     seal: (fields, context, key, signal) => {
-      redactor.add(fields);
+      redactor.add(hidden(fields));
       return sealer.seal(fields, context, key, signal);
     },
     open: async (sealed, context, signal) => {
       const fields = await sealer.open(sealed, context, signal);
-      redactor.add(fields);
+      redactor.add(hidden(fields));
       return fields;
     },
   };
+}
+
+/** A login's name or host is no secret, and hiding it by value would blank ordinary words out of the log. */
+const plainName = /^(pg|mysql_?|redis_?|db_?)?(user|username|host|hostname|port|database|dbname)$/i;
+
+function hidden(fields: Fields): Fields {
+  return Object.fromEntries(
+    Object.entries(secretFields(fields)).filter(([name]) => !plainName.test(name)),
+  );
 }
 
 /** A rotation keeps the policy it began with: its provider may be one that no policy names any more. */

@@ -335,7 +335,7 @@ export async function live(
     await perform(step);
     if (died) await revive();
     await note(`${step.kind} ${JSON.stringify(step)}`);
-    for (const one of [...leaked]) if (await isOver(world, one)) leaked.delete(one);
+    for (const one of leaked) if (await isOver(world, one)) leaked.delete(one);
   }
   await settle();
   for (const invariant of [

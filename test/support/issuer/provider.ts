@@ -50,8 +50,6 @@ export function testIssuerOver(send: Send) {
 
 export const testIssuer = testIssuerOver(exchange);
 
-export default testIssuer;
-
 function traitsOf(options: TestIssuerOptions): Traits {
   const { crashClass, without } = options;
   const can = (what: (typeof without)[number]) => !without.includes(what);
