@@ -7,6 +7,7 @@ import type { Deployment } from '../wiring/deployment.ts';
 import type { Ownership } from '../wiring/owner.ts';
 import { findPlaces, type Places, recordPlaces } from '../wiring/places.ts';
 import { askOf, type Call } from './command.ts';
+import { plural } from './print.ts';
 
 export interface Session {
   readonly service: Service;
@@ -18,7 +19,8 @@ export interface Session {
 export type Need = 'imagine' | 'look' | 'act';
 
 export function placesOf({ io, options }: Call): Places {
-  return findPlaces(options, { env: io.env, directory: io.directory });
+  const auditSink = options['auditSink'] as readonly string[] | undefined;
+  return findPlaces({ ...options, auditSink }, { env: io.env, directory: io.directory });
 }
 
 export async function withService<T>(
@@ -106,12 +108,17 @@ async function actDirectly<T>(
     const { machine } = deployment;
     machine.own(owner.fence);
     recordPlaces(places);
-    for (const warning of await deployment.usePolicies(policyAsk(call))) {
-      call.io.err(`${warning}\n`);
+    const audit = await deployment.shipAudit(owner.fence, askOf(call).actor);
+    try {
+      for (const warning of await deployment.usePolicies(policyAsk(call))) {
+        call.io.err(`${warning}\n`);
+      }
+      return await whileServing(call, deployment, owner, () =>
+        work({ service: machine, note: noteOf(owner, why) }),
+      );
+    } finally {
+      await endShipping(call, audit, owner);
     }
-    return await whileServing(call, deployment, owner, () =>
-      work({ service: machine, note: noteOf(owner, why) }),
-    );
   } finally {
     await owner.release();
   }
@@ -167,6 +174,23 @@ async function whileServing<T>(
     stop.abort(new DOMException('The command ends.', 'AbortError'));
     await serving.catch(() => undefined);
     if (io.signal.aborted) io.err('Interrupted. What was begun goes on when rotated runs.\n');
+  }
+}
+
+/** Whoever waits for a command should not wait long for a sink that is down: its lines stay in the journal. */
+const lastLinesWithinMs = 2_000;
+
+async function endShipping(
+  { io }: Call,
+  audit: Awaited<ReturnType<Deployment['shipAudit']>>,
+  owner: Ownership,
+): Promise<void> {
+  if (owner.lost.aborted) return audit.drop();
+  await audit.finish(lastLinesWithinMs);
+  for (const { name, behind, failing } of await audit.states()) {
+    if (behind === 0) continue;
+    const why = failing === null ? '' : ` ${failing.error.message}`;
+    io.err(`${plural(behind, 'audit line')} not at ${name} yet: tried again when rotated runs.${why}\n`);
   }
 }
 

@@ -4,6 +4,7 @@ import { reachControl } from '../control/client.ts';
 import { type ControlServer, serveControl } from '../control/server.ts';
 import { controlSocketPath, socketFolderOwner } from '../control/socket-path.ts';
 import { asRotatedError, isRotatedError, RotatedError } from '../errors.ts';
+import type { Actor } from '../journal/journal.ts';
 import type { Log } from '../rotation/ports.ts';
 import type { Ask } from '../rotation/service.ts';
 import { createRedactor } from '../secret/redactor.ts';
@@ -41,6 +42,9 @@ export interface DaemonOptions {
 /** How long calls in flight may take to end at a stop. Each is aborted at once; a child process gets two seconds of these. */
 const stopWithinMs = 5_000;
 
+/** How long the audit sinks may take for the last lines and a checkpoint; what they miss waits in the journal. */
+const lastLinesWithinMs = 3_000;
+
 /** Returns when stopped in order. Throws what kept it from starting, or ended it: `fence-lost`, a full disk. */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   const { places, clock, random, write } = options;
@@ -55,6 +59,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     state: places.state,
     policies: places.policies,
     key: keySourceOf(places.key, around, random, !hasState(places.state)),
+    auditSinks: places.auditSinks,
     log,
     clock,
     random,
@@ -75,13 +80,25 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   if (owner === null) return;
   if (owner.takenFrom !== null) log.warn({ ...owner.takenFrom }, 'took the state directory over');
   try {
-    if (options.listen !== null) {
-      const { createMetrics } = await import('./metrics.ts');
-      metrics = createMetrics({ service: deployment.machine, clock, version: programVersion() });
-      metrics.heartbeat();
-      deployment.machine.subscribe((rotation) => metrics?.step(rotation));
+    const actor: Actor = { id: options.account, channel: 'daemon', proven: true };
+    const audit = await deployment.shipAudit(owner.fence, actor);
+    owner.lost.addEventListener('abort', () => void audit.drop(), { once: true });
+    try {
+      if (options.listen !== null) {
+        const { createMetrics } = await import('./metrics.ts');
+        metrics = createMetrics({
+          service: deployment.machine,
+          auditSinks: () => audit.states(),
+          clock,
+          version: programVersion(),
+        });
+        metrics.heartbeat();
+        deployment.machine.subscribe((rotation) => metrics?.step(rotation));
+      }
+      await serve(options, deployment, owner, log, metrics);
+    } finally {
+      await audit.finish(lastLinesWithinMs);
     }
-    await serve(options, deployment, owner, log, metrics);
   } catch (error) {
     log.error(facts(error), 'ended');
     throw error;
@@ -160,6 +177,7 @@ async function serve(
         policies: places.policies,
         socket: control.path,
         health: health?.address ?? null,
+        auditSinks: places.auditSinks.map((sink) => sinkName(sink)),
         pid: process.pid,
         version: programVersion(),
       },

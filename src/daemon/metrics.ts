@@ -14,6 +14,10 @@ export interface Metrics {
 
 export interface MetricsOptions {
   readonly service: Service;
+  /** How far each audit sink has got. */
+  readonly auditSinks: () => Promise<
+    readonly { readonly name: string; readonly behind: number; readonly failing: unknown }[]
+  >;
   readonly clock: Clock;
   readonly version: string;
 }
@@ -24,7 +28,7 @@ const everything = { names: [], tags: [], providers: [], consumers: [], all: tru
 /** Rotations whose last phase is remembered: the oldest are forgotten first. */
 const followedMost = 20_000;
 
-export function createMetrics({ service, clock, version }: MetricsOptions): Metrics {
+export function createMetrics({ service, auditSinks, clock, version }: MetricsOptions): Metrics {
   const registry = new Registry();
   const registers = [registry];
   const gauge = (name: string, help: string, labelNames: string[] = []) =>
@@ -50,6 +54,8 @@ export function createMetrics({ service, clock, version }: MetricsOptions): Metr
   const oldestDebt = gauge('debt_oldest_age_seconds', 'Age of the oldest debt; 0 without any.');
   const active = gauge('rotations_active', 'Rotations under way, by phase.', ['phase']);
   const warnings = gauge('warnings', 'Warnings about the whole: see rotate status.');
+  const behind = gauge('audit_sink_behind_lines', 'Audit lines that it lacks.', ['sink']);
+  const failing = gauge('audit_sink_failing', '1 while an audit sink takes no lines.', ['sink']);
   const phase = new Histogram({
     name: 'rotated_phase_duration_seconds',
     help: 'From reaching a phase to reaching the next.',
@@ -129,6 +135,10 @@ export function createMetrics({ service, clock, version }: MetricsOptions): Metr
     contentType: registry.contentType,
     render: async () => {
       show(await service.status(everything));
+      for (const sink of await auditSinks()) {
+        behind.set({ sink: sink.name }, sink.behind);
+        failing.set({ sink: sink.name }, sink.failing === null ? 0 : 1);
+      }
       return registry.metrics();
     },
     step,

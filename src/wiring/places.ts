@@ -1,6 +1,7 @@
 /** Where a deployment keeps its things when nobody says so: state directory, policy folder, key. */
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { parseSink, sinkText } from '../audit/sink-spec.ts';
 import type { Random } from '../clock.ts';
 import { RotatedError } from '../errors.ts';
 import { credentialKey, environmentKey, fileKey, type KeySource } from '../secret/key-sources.ts';
@@ -9,6 +10,8 @@ export interface PlaceOptions {
   readonly state?: string | undefined;
   readonly policies?: string | undefined;
   readonly key?: string | undefined;
+  /** Where audit lines go besides, `none` for nowhere; empty: not said. */
+  readonly auditSink?: readonly string[] | undefined;
 }
 
 export interface Surroundings {
@@ -20,6 +23,8 @@ export interface Places {
   readonly state: string;
   readonly policies: string;
   readonly key: KeyPlace;
+  /** Each as `sinkText` writes it. */
+  readonly auditSinks: readonly string[];
   /** What a person should know about the choice. */
   readonly warnings: readonly string[];
 }
@@ -29,7 +34,7 @@ export type KeyPlace =
   | { readonly kind: 'credential'; readonly directory: string }
   | { readonly kind: 'environment'; readonly variable: string };
 
-/** In the state directory: with which folder and key file it was last served, so that `--state` alone finds the rest. */
+/** In the state directory: with which folder, key file and sinks it was last served, so that `--state` alone finds the rest. */
 const recordName = 'deployment.json';
 const keyVariable = 'ROTATED_KEY';
 const credentialName = 'rotated-key';
@@ -40,6 +45,7 @@ const credentialName = 'rotated-key';
  * Policies: `--policies`, `$ROTATED_POLICIES`, what served this state last, `./schedules`.
  * Key: `--key`, `$ROTATED_KEY_FILE`, the systemd credential `rotated-key`, `$ROTATED_KEY` (the key itself, with a warning),
  * the file that served this state last, `$XDG_CONFIG_HOME/rotated/key`, `~/.config/rotated/key`.
+ * Audit sinks: `--audit-sink`, `$ROTATED_AUDIT_SINKS` (separated by semicolons), those that served this state last, none.
  */
 export function findPlaces(options: PlaceOptions, around: Surroundings): Places {
   const state = stateOf(options, around);
@@ -54,7 +60,13 @@ export function findPlaces(options: PlaceOptions, around: Surroundings): Places 
           `This state directory was last served with the policies in ${policies}; ${here} is not used. Name it with --policies to switch.`,
         ]
       : [];
-  return { state, policies, key: keyOf(options, around, record?.key ?? null), warnings };
+  return {
+    state,
+    policies,
+    key: keyOf(options, around, record?.key ?? null),
+    auditSinks: sinksOf(options, around) ?? record?.auditSinks ?? [],
+    warnings,
+  };
 }
 
 export function keySourceOf(
@@ -76,10 +88,13 @@ export function keySourceOf(
 }
 
 /** So that a command run from anywhere does not mistake another folder for this deployment's. */
-export function recordPlaces({ state, policies, key }: Places): void {
-  const record = { policies, key: key.kind === 'file' ? key.path : null };
-  const before = readRecord(state);
-  if (before !== null && before.policies === record.policies && before.key === record.key) return;
+export function recordPlaces({ state, policies, key, auditSinks }: Places): void {
+  const record: PlaceRecord = {
+    policies,
+    key: key.kind === 'file' ? key.path : null,
+    auditSinks,
+  };
+  if (JSON.stringify(readRecord(state)) === JSON.stringify(record)) return;
   const file = path.join(state, recordName);
   const aside = `${file}.${process.pid}`;
   try {
@@ -120,6 +135,18 @@ function keyOf(
   return { kind: 'file', path: path.join(base, 'rotated', 'key') };
 }
 
+/** undefined where nobody said anything. */
+function sinksOf(
+  { auditSink = [] }: PlaceOptions,
+  { env, directory }: Surroundings,
+): readonly string[] | undefined {
+  const named = (nonEmpty(env['ROTATED_AUDIT_SINKS']) ?? '').split(';');
+  const said = auditSink.length > 0 ? auditSink : named.filter((text) => text.trim() !== '');
+  if (said.length === 0) return undefined;
+  if (said.length === 1 && said[0]?.trim() === 'none') return [];
+  return [...new Set(said.map((text) => sinkText(parseSink(text, directory))))];
+}
+
 function home(env: Surroundings['env'], below: string): string {
   const directory = nonEmpty(env['HOME']);
   if (directory !== undefined) return path.join(directory, below);
@@ -128,16 +155,23 @@ function home(env: Surroundings['env'], below: string): string {
   });
 }
 
-function readRecord(
-  state: string,
-): { readonly policies: string; readonly key: string | null } | null {
+interface PlaceRecord {
+  readonly policies: string;
+  readonly key: string | null;
+  readonly auditSinks: readonly string[];
+}
+
+function readRecord(state: string): PlaceRecord | null {
   try {
-    const record = JSON.parse(readFileSync(path.join(state, recordName), 'utf8')) as {
-      policies?: unknown;
-      key?: unknown;
+    const text = readFileSync(path.join(state, recordName), 'utf8');
+    const { policies, key, auditSinks } = JSON.parse(text) as Record<string, unknown>;
+    if (typeof policies !== 'string') return null;
+    const sinks = Array.isArray(auditSinks) ? auditSinks.map(String) : [];
+    return {
+      policies,
+      key: typeof key === 'string' ? key : null,
+      auditSinks: sinks.map((text) => sinkText(parseSink(text, '/'))),
     };
-    if (typeof record.policies !== 'string') return null;
-    return { policies: record.policies, key: typeof record.key === 'string' ? record.key : null };
   } catch {
     return null;
   }

@@ -1,12 +1,18 @@
 /** The command `rotated`: runs the service in the foreground, or with --check looks whether it could. */
 import { type Command, Option } from 'commander';
-import { accountName, type Call } from '../command.ts';
+import { accountName, type Call, collect } from '../command.ts';
 import { placesOf } from '../connect.ts';
 import type { Exit } from '../exit.ts';
 
 export function configure(command: Command): void {
   command
     .option('--listen <address>', 'serve /healthz, /readyz and /metrics there: 127.0.0.1:9464')
+    .option(
+      '--audit-sink <sink>',
+      'also send audit lines to file:PATH or exec:COMMAND; repeatable; none ends it',
+      collect,
+      [],
+    )
     .addOption(
       new Option('--log-level <level>', 'how much is logged')
         .choices(['debug', 'info', 'warn', 'error', 'silent'])
