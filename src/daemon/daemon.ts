@@ -83,6 +83,8 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     const actor: Actor = { id: options.account, channel: 'daemon', proven: true };
     const audit = await deployment.shipAudit(owner.fence, actor);
     owner.lost.addEventListener('abort', () => void audit.drop(), { once: true });
+    const sinks = (await audit.states()).map(({ name }) => name);
+    if (sinks.length > 0) log.info({ sinks }, 'audit lines also go to sinks');
     try {
       if (options.listen !== null) {
         const { createMetrics } = await import('./metrics.ts');
@@ -177,7 +179,6 @@ async function serve(
         policies: places.policies,
         socket: control.path,
         health: health?.address ?? null,
-        auditSinks: places.auditSinks.map((sink) => sinkName(sink)),
         pid: process.pid,
         version: programVersion(),
       },

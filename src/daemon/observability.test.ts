@@ -147,7 +147,7 @@ describe('metrics', () => {
       owner: null,
     };
     const service = { status: async () => status } as unknown as Service;
-    const metrics = createMetrics({ service, clock, version: '1.2.3' });
+    const metrics = createMetrics({ service, auditSinks, clock, version: '1.2.3' });
     metrics.heartbeat();
     metrics.step(rotation([['planned', 0]], null));
     metrics.step(
@@ -191,8 +191,8 @@ describe('metrics', () => {
 
   test('two deployments in one process do not share a registry', () => {
     const service = {} as Service;
-    createMetrics({ service, clock, version: 'a' });
-    expect(() => createMetrics({ service, clock, version: 'b' })).not.toThrow();
+    createMetrics({ service, auditSinks, clock, version: 'a' });
+    expect(() => createMetrics({ service, auditSinks, clock, version: 'b' })).not.toThrow();
   });
 });
 

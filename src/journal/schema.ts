@@ -71,6 +71,8 @@ CREATE TABLE debt (
   data TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX debt_due ON debt (wake) WHERE parked = 0;
+-- Only the two commits that make and pay a debt pay for it; every step asks what its secret owes.
+CREATE INDEX debt_of_secret ON debt (secret);
 
 CREATE TABLE item_lock (
   item TEXT PRIMARY KEY,

@@ -233,7 +233,7 @@ test.each([
   ['another file', 0, Buffer.from('this is a text file, not a database\n'.repeat(50))],
   ['a damaged header', 20, Buffer.alloc(60, 0xff)],
   ['a damaged first table', 5_000, Buffer.alloc(3_000, 0x5a)],
-  ['a damaged page of data', 100_352, Buffer.alloc(900, 0x5a)],
+  ['a damaged page of data', 24 * 4_096, Buffer.alloc(900, 0x5a)],
 ])(
   'a corrupt state is refused, says what to do, and is left as it is: %s',
   async (_, at, damage) => {

@@ -1,22 +1,30 @@
 /** The command `rotate audit`: the trail for people, and the proof that it is whole. */
+import path from 'node:path';
 import type { Command } from 'commander';
 import { RotatedError } from '../../errors.ts';
 import type { AuditEvent, AuditLine } from '../../journal/journal.ts';
 import type { Service } from '../../rotation/service.ts';
-import { type Call, only } from '../command.ts';
-import { withService } from '../connect.ts';
+import type { AuditAnswer } from '../../wiring/audit-outside.ts';
+import { type Call, collect, only } from '../command.ts';
+import { placesOf, withService } from '../connect.ts';
 import type { Exit } from '../exit.ts';
-import { instant } from '../print.ts';
+import { instant, plural } from '../print.ts';
 
 const followEveryMs = 500;
 
 export function configure(command: Command): void {
   command
-    .usage('[options] [name]   or: audit verify')
+    .usage('[options] [name]   or: audit verify [--file COPY]')
     .option('--most <count>', 'how many lines, the newest', '50')
     .option('--from <number>', 'from this line on, oldest first')
     .option('--secret <name>', 'of this secret, whatever its name is')
-    .option('--follow', 'keep printing new lines');
+    .option('--follow', 'keep printing new lines')
+    .option(
+      '--file <copy>',
+      'with verify: a copy kept outside, by itself and against the state; repeatable, oldest first',
+      collect,
+      [],
+    );
 }
 
 export function run(call: Call): Promise<Exit> {
@@ -53,17 +61,73 @@ export function run(call: Call): Promise<Exit> {
 
 function verify(call: Call): Promise<Exit> {
   const { io, options } = call;
+  const files = options['file'] as readonly string[];
+  if (files.length > 0) return verifyCopy(call, files);
   return withService(call, 'look', async ({ service, note }): Promise<Exit> => {
     const answer = await service.auditVerify();
+    const { sinks = [] } = answer as Partial<AuditAnswer>;
     if (!answer.ok) {
-      throw new RotatedError('audit-broken', `The audit trail was changed: ${answer.problem}`, {
-        next: 'Keep the state directory as it is, and compare with the checkpoints outside it.',
-      });
+      throw broken(answer.problem ?? '', 'Keep the state directory as it is, and a copy of it.');
     }
-    if (options.json === true) io.out(`${JSON.stringify({ ...answer, note })}\n`);
-    else io.out(`${answer.lines} lines, none edited, removed, reordered or cut.\n`);
+    if (options.json === true) {
+      io.out(`${JSON.stringify({ ...answer, note })}\n`);
+      return 'ok';
+    }
+    io.out(`${plural(answer.lines, 'line')}, none edited, removed, reordered or cut.\n`);
+    for (const { sink, lines, checkpoints, unchecked } of sinks) {
+      const same = `holds the same ${plural(lines, 'line')}, ${plural(checkpoints, 'checkpoint')}.`;
+      io.out(unchecked === null ? `${sink} ${same}\n` : `${sink} not compared. ${unchecked}\n`);
+    }
     return 'ok';
   });
+}
+
+/** Offline: with the key alone, and the state where one is here. */
+async function verifyCopy(call: Call, named: readonly string[]): Promise<Exit> {
+  const { io, options } = call;
+  const [{ verifyFiles }, { hasState }, { keySourceOf }] = await Promise.all([
+    import('../../wiring/audit-copies.ts'),
+    import('../../wiring/has-state.ts'),
+    import('../../wiring/places.ts'),
+  ]);
+  const places = placesOf(call);
+  const files = named.map((file) => path.resolve(io.directory, file));
+  const around = { env: io.env, directory: io.directory };
+  const answer = await verifyFiles(files, {
+    key: keySourceOf(places.key, around, io.random, false),
+    state: hasState(places.state) ? places.state : null,
+    clock: io.clock,
+  });
+  const { lines, checkpoints, unreadable, problem, state } = answer;
+  if (problem !== null) throw broken(`In this copy: ${problem}`, 'Compare it with other copies.');
+  if (state !== null && state.problem !== null) {
+    throw broken(
+      `The copy is whole, and ${places.state} is not as it says. ${state.problem}`,
+      'Keep the state directory as it is, and a copy of it.',
+    );
+  }
+  if (options.json === true) {
+    io.out(`${JSON.stringify({ ok: true, ...answer })}\n`);
+    return 'ok';
+  }
+  const torn = unreadable === 0 ? '' : ` (${plural(unreadable, 'torn line')}, written again)`;
+  io.out(
+    `${plural(lines, 'line')}, ${plural(checkpoints, 'checkpoint')}: as this deployment wrote them.${torn}\n`,
+  );
+  io.out(
+    state === null
+      ? 'Not compared with a state: there is none here.\n'
+      : `${places.state} says the same${newer(state.newest - answer.newest)}.\n`,
+  );
+  return 'ok';
+}
+
+function newer(count: number): string {
+  return count > 0 ? `, and has ${plural(count, 'newer line')}` : '';
+}
+
+function broken(problem: string, next: string): RotatedError {
+  return new RotatedError('audit-broken', `The audit trail was changed. ${problem}`, { next });
 }
 
 /** Oldest first, whichever end they were asked from. */
