@@ -193,8 +193,7 @@ export async function startShipping(options: ShippingOptions): Promise<Shipping>
   }
 
   async function pause(ms: number, also?: AbortSignal): Promise<void> {
-    const signal =
-      also === undefined ? closing.signal : AbortSignal.any([closing.signal, also]);
+    const signal = also === undefined ? closing.signal : AbortSignal.any([closing.signal, also]);
     await clock.sleep(ms, signal).catch(() => undefined);
   }
 

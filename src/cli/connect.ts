@@ -190,7 +190,9 @@ async function endShipping(
   for (const { name, behind, failing } of await audit.states()) {
     if (behind === 0) continue;
     const why = failing === null ? '' : ` ${failing.error.message}`;
-    io.err(`${plural(behind, 'audit line')} not at ${name} yet: tried again when rotated runs.${why}\n`);
+    io.err(
+      `${plural(behind, 'audit line')} not at ${name} yet: tried again when rotated runs.${why}\n`,
+    );
   }
 }
 

@@ -4,7 +4,6 @@ import { reachControl } from '../control/client.ts';
 import { type ControlServer, serveControl } from '../control/server.ts';
 import { controlSocketPath, socketFolderOwner } from '../control/socket-path.ts';
 import { asRotatedError, isRotatedError, RotatedError } from '../errors.ts';
-import type { Actor } from '../journal/journal.ts';
 import type { Log } from '../rotation/ports.ts';
 import type { Ask } from '../rotation/service.ts';
 import { createRedactor } from '../secret/redactor.ts';
@@ -80,7 +79,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   if (owner === null) return;
   if (owner.takenFrom !== null) log.warn({ ...owner.takenFrom }, 'took the state directory over');
   try {
-    const actor: Actor = { id: options.account, channel: 'daemon', proven: true };
+    const actor: Ask['actor'] = { id: options.account, channel: 'daemon', proven: true };
     const audit = await deployment.shipAudit(owner.fence, actor);
     owner.lost.addEventListener('abort', () => void audit.drop(), { once: true });
     const sinks = (await audit.states()).map(({ name }) => name);

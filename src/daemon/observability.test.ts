@@ -107,6 +107,11 @@ describe('the health port', () => {
 });
 
 describe('metrics', () => {
+  const auditSinks = async () => [
+    { name: 'file:/a', behind: 0, failing: null },
+    { name: 'exec:ship', behind: 7, failing: { since: 1 } },
+  ];
+
   test('show each secret, phase and debt, and count each phase once', async () => {
     const status: ServiceStatus = {
       secrets: [
@@ -180,6 +185,9 @@ describe('metrics', () => {
       'rotated_debt_oldest_age_seconds 300',
       'rotated_rotations_active{phase="planned"} 1',
       'rotated_warnings 1',
+      'rotated_audit_sink_behind_lines{sink="exec:ship"} 7',
+      'rotated_audit_sink_failing{sink="file:/a"} 0',
+      'rotated_audit_sink_failing{sink="exec:ship"} 1',
       'rotated_phase_duration_seconds_sum{phase="planned"} 2',
       'rotated_phase_duration_seconds_count{phase="planned"} 1',
       'rotated_phase_duration_seconds_sum{phase="minting"} 3',

@@ -138,18 +138,19 @@ export function createDriver(
   /** Starts everything that is due and fits; true where something was started. */
   async function pump(): Promise<boolean> {
     let isBusy = false;
-    const uptimeMs = await store.journal.uptimeMs();
     const room = () => ports.parallel.total - working.size;
-    for (const rotation of await store.dueRotations(
-      uptimeMs,
-      ports.parallel.total * 4 + holds.size,
-    )) {
+    // Whatever ends pokes: nothing is read, and its JSON parsed, that could not be started.
+    if (room() <= 0) return false;
+    const uptimeMs = await store.journal.uptimeMs();
+    // Fills the room even where everything under way or held stands in front.
+    const most = ports.parallel.total + holds.size;
+    for (const rotation of await store.dueRotations(uptimeMs, most)) {
       if (room() <= 0) break;
       if (working.has(rotation.id) || isHeld(rotation.id, uptimeMs)) continue;
       work(rotation.id, () => follow(rotation.id));
       isBusy = true;
     }
-    for (const debt of await store.dueDebts(uptimeMs, ports.parallel.total * 4 + holds.size)) {
+    for (const debt of await store.dueDebts(uptimeMs, most)) {
       if (room() <= 0) break;
       if (working.has(debt.id) || context.paying.has(debt.id) || isHeld(debt.id, uptimeMs))
         continue;

@@ -14,11 +14,17 @@ export interface EngineResult extends StepFigures, ServiceFigures {
   readonly load: { readonly before: number; readonly after: number };
 }
 
-export async function runEngine({ args, progress }: CheckContext): Promise<{ ok: boolean } & EngineResult> {
+export async function runEngine({
+  args,
+  progress,
+}: CheckContext): Promise<{ ok: boolean } & EngineResult> {
   const short = args.includes('--short');
   const before = loadavg()[0] ?? 0;
   await using scene = await openScene();
-  const steps = await measureSteps(scene, short ? { rotations: 64, grouped: 256 } : { rotations: 256, grouped: 1_024 });
+  const steps = await measureSteps(
+    scene,
+    short ? { rotations: 64, grouped: 256 } : { rotations: 256, grouped: 1_024 },
+  );
   progress(
     `${steps.stepsPerSecond} steps/s, ${steps.stepsPerSecondGrouped} grouped; ${steps.fsyncsPerSecond} overwrites with sync/s; ratio ${steps.ratio}`,
   );

@@ -1,6 +1,7 @@
 /** `bench -- incident`: a thousand leaked keys replaced at once, against the same issuer calls made by nobody in particular. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { systemClock, systemRandom } from '../../src/clock.ts';
 import type { ProviderSession } from '../../src/provider/provider.ts';
 import { createRegistry } from '../../src/provider/registry.ts';
@@ -28,6 +29,8 @@ export interface IncidentResult {
 
 const latencyMs = 20;
 const atOnce = 64;
+/** What has not ended by then counts as failed. */
+const patienceMs = 120_000;
 
 export async function runIncident({
   args,
@@ -58,18 +61,25 @@ export async function runIncident({
     const calls = verbs.get('account-0') ?? [];
     const ended = await journal.history(null, secrets);
     const failed = secrets - ended.filter((row) => row.phase === 'retired').length;
-    progress(`--now: ${Math.round(tookMs)} ms, ${failed} failed; each asked for ${calls.join(', ')}`);
+    progress(
+      `--now: ${Math.round(tookMs)} ms, ${failed} failed; each asked for ${calls.join(', ')}`,
+    );
     const session = (account: string) =>
-      provider.open({ url, account }, {
-        secret: account,
-        admin: async () => ({}),
-        clock: systemClock(),
-        random: systemRandom(),
-        directory: scene.root,
-      });
+      provider.open(
+        { url, account },
+        {
+          secret: account,
+          admin: async () => ({}),
+          clock: systemClock(),
+          random: systemRandom(),
+          directory: scene.root,
+        },
+      );
     const criticalPathMs = await bareCalls(secrets, calls, session);
     progress(`the bare calls: ${Math.round(criticalPathMs)} ms`);
-    const leftover = (await Promise.all(Array.from({ length: secrets }, (_, index) => liveKeys(url, index)))).filter((live) => live !== 1).length;
+    const leftover = (
+      await Promise.all(Array.from({ length: secrets }, (_, index) => liveKeys(url, index)))
+    ).filter((live) => live !== 1).length;
     const ratio = rounded(tookMs / criticalPathMs, 2);
     return {
       ok: failed === 0 && leftover === 0,
@@ -108,7 +118,7 @@ async function emergency({ deployment, signal }: Running, secrets: number): Prom
   const serving = machine.serve(AbortSignal.any([signal, stop.signal]));
   const startedAt = performance.now();
   await machine.now(everything, 'continuity', ask);
-  await Promise.race([ended.promise, serving]);
+  await Promise.race([ended.promise, serving, delay(patienceMs, undefined, { ref: false })]);
   const tookMs = performance.now() - startedAt;
   unsubscribe();
   stop.abort();

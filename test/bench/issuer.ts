@@ -30,7 +30,8 @@ export function benchIssuer(note: (account: string, verb: Verb) => void) {
       },
       leastPrivilege: 'create, list and delete keys of its own account',
     }),
-    open: async ({ url, account }) => openSession(agent, `${url}/${account}`, (verb) => note(account, verb)),
+    open: async ({ url, account }) =>
+      openSession(agent, `${url}/${account}`, (verb) => note(account, verb)),
   });
 }
 

@@ -13,6 +13,8 @@ switch (kind) {
     await runCheck({ name: 'bench', run: runIncident, text: incidentText }, rest);
     break;
   default:
-    process.stderr.write('bench: say which: npm run -s bench -- engine | incident [--short] [--json]\n');
+    process.stderr.write(
+      'bench: say which: npm run -s bench -- engine | incident [--short] [--json]\n',
+    );
     process.exitCode = 2;
 }

@@ -60,7 +60,8 @@ export async function startDaemon(program: string, args: readonly string[]): Pro
 /** Of a process of this machine, from /proc; throws off Linux. */
 export function rssMbOf(pid: number): { now: number; most: number } {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  const of = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) / 1_024;
+  const of = (name: string) =>
+    Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) / 1_024;
   return { now: of('VmRSS'), most: of('VmHWM') };
 }
 

@@ -33,7 +33,13 @@ export async function openRunning(places: Places, overrides: Overrides): Promise
     overrides,
   });
   const { journal, machine } = deployment;
-  const owner = await takeOwnership({ journal, clock, log: silent, what: 'bench', signal: stop.signal });
+  const owner = await takeOwnership({
+    journal,
+    clock,
+    log: silent,
+    what: 'bench',
+    signal: stop.signal,
+  });
   machine.own(owner.fence);
   const mistakes = await deployment.usePolicies(ask);
   if (mistakes.length > 0) throw new Error(mistakes.join('\n'));

@@ -52,7 +52,10 @@ export async function writePolicies(
 ): Promise<void> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   for (let from = 0; from < count; from += perFile) {
-    const names = Array.from({ length: Math.min(perFile, count - from) }, (_, index) => from + index);
+    const names = Array.from(
+      { length: Math.min(perFile, count - from) },
+      (_, index) => from + index,
+    );
     const text = names.map((index) => policyText(`${prefix}-${index}`, schedule)).join('');
     const file = path.join(folder, `${prefix}-${String(from).padStart(6, '0')}.yaml`);
     await writeFile(file, `secrets:\n${text}`, { mode: 0o600 });

@@ -85,7 +85,9 @@ async function measureSmall(
   await using running = await startDaemon(built.rotated, places.args);
   const statusMs = statusOverNode(built, places, repeats * 2);
   await running.stop();
-  progress(`cold start, ${few}: ${Math.round(median(starts))} ms; status +${Math.round(statusMs)} ms`);
+  progress(
+    `cold start, ${few}: ${Math.round(median(starts))} ms; status +${Math.round(statusMs)} ms`,
+  );
   return { startMs: median(starts), statusMs };
 }
 

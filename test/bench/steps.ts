@@ -26,7 +26,6 @@ const pageBytes = 4_096;
 const pages = 1_024;
 const inParallel = 64;
 
-
 export async function measureSteps(
   scene: Scene,
   { rotations, grouped }: { readonly rotations: number; readonly grouped: number },

@@ -91,7 +91,6 @@ export function storiesOf(crashClass: CrashClass, full: boolean): readonly Story
       home: 'chosen',
       now: 'continuity',
       app: promptApp,
-      stops: true,
       ends: ['retired', ...orParked],
     },
     {

@@ -30,7 +30,14 @@ export function configure(command: Command): void {
 export function run(call: Call): Promise<Exit> {
   const { io, options } = call;
   const most = whole(options['most'], '--most');
-  if (call.args[0] === 'verify' && options['secret'] === undefined) return verify(call);
+  const isVerify =
+    call.args.length === 1 && call.args[0] === 'verify' && options['secret'] === undefined;
+  if (isVerify) return verify(call);
+  if ((options['file'] as readonly string[]).length > 0) {
+    throw new RotatedError('usage', '--file belongs to audit verify.', {
+      next: 'Run: rotate audit verify --file COPY',
+    });
+  }
   const secret =
     typeof options['secret'] === 'string'
       ? options['secret']

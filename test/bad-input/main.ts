@@ -1,0 +1,93 @@
+/** `npm run -s bad-input`: broken policies, keys, disks and databases; each a clear error, the state whole, the good ones usable. */
+import { spawnSync } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { type CheckContext, runCheck } from '../support/check.ts';
+import type { CaseResult } from './case.ts';
+import { type Deployment, makeGood } from './deployment.ts';
+import { policyCase, policyFiles } from './policy-cases.ts';
+import { stateCase, stateCases } from './state-cases.ts';
+
+/** Processes at once. */
+const inParallel = 4;
+const inNamespace = 'ROTATED_BAD_INPUT_MOUNTS';
+
+const withMounts = process.env[inNamespace] === '1';
+if (!withMounts && canUnshare()) {
+  // Mounts of its own: whatever happens, they end with this process.
+  const { status } = spawnSync(
+    'unshare',
+    [...unshareArgs(), process.execPath, ...process.execArgv, ...process.argv.slice(1)],
+    {
+      stdio: 'inherit',
+      env: { ...process.env, [inNamespace]: '1' },
+    },
+  );
+  process.exit(status ?? 1);
+}
+
+await runCheck<{ readonly cases: readonly CaseResult[] }>({
+  name: 'bad-input',
+  run: async (context) => {
+    const scratch = await mkdtemp(path.join(tmpdir(), 'rotated-bad-input-'));
+    try {
+      const good = await makeGood(path.join(scratch, 'good'));
+      const cases = await runAll(good, scratch, context);
+      const ok = cases.every((one) => one.stateIntact && one.complaints.length === 0);
+      return { ok, cases };
+    } finally {
+      await rm(scratch, { recursive: true, force: true });
+    }
+  },
+  text: ({ cases }) =>
+    cases
+      .map(({ name, code, line, column, exit, stateIntact, complaints }) => {
+        const place = line === null ? '' : ` ${line}:${column}`;
+        const wrong = complaints.map((one) => `\n    ${one}`).join('');
+        return `${wrong === '' && stateIntact ? 'ok    ' : 'FAILED'} ${name}: ${code}${place}, exit ${exit}, state ${stateIntact ? 'intact' : 'NOT intact'}${wrong}`;
+      })
+      .join('\n'),
+});
+
+async function runAll(
+  good: Deployment,
+  scratch: string,
+  { args, progress, skip }: CheckContext,
+): Promise<CaseResult[]> {
+  const possible = stateCases.filter((one) => {
+    if (one.mounts === undefined || withMounts) return true;
+    skip(one.name, 'this account may not mount in a namespace of its own (unshare)');
+    return false;
+  });
+  const jobs = [
+    ...policyFiles().map((file) => ({ name: file, run: () => policyCase(good, scratch, file) })),
+    ...possible.map((one) => ({ name: one.name, run: () => stateCase(good, scratch, one) })),
+  ].filter(({ name }) => args.every((wanted) => name.includes(wanted)));
+  const results: CaseResult[] = [];
+  let next = 0;
+  const worker = async () => {
+    for (let index = next++; index < jobs.length; index = next++) {
+      const job = jobs[index];
+      if (job === undefined) return;
+      const result = await job.run();
+      results[index] = result;
+      progress(
+        `${result.complaints.length === 0 && result.stateIntact ? 'ok' : 'FAILED'} ${result.name} ${result.code}`,
+      );
+    }
+  };
+  await Promise.all(Array.from({ length: inParallel }, worker));
+  return results;
+}
+
+function unshareArgs(): string[] {
+  return process.getuid?.() === 0 ? ['--mount'] : ['--mount', '--map-root-user'];
+}
+
+function canUnshare(): boolean {
+  return (
+    process.platform === 'linux' &&
+    spawnSync('unshare', [...unshareArgs(), 'true'], { stdio: 'ignore' }).status === 0
+  );
+}
