@@ -1,7 +1,7 @@
 /** The journal on node:sqlite: opens a state directory, composes leases, rows and group commit, shares them with `local`. */
 import type { LocalRows } from '../backend/local-rows.ts';
 import type { Clock } from '../clock.ts';
-import { RotatedError } from '../errors.ts';
+import { isRotatedError, RotatedError } from '../errors.ts';
 import { checkIntegrity, prepareSchema, readVersion } from './schema.ts';
 import { type Database, openDatabase } from './database.ts';
 import type { AuditChain, Journal } from './journal.ts';
@@ -19,6 +19,7 @@ import { applyCommit } from './rows-write.ts';
 import { createLocalRows } from './sqlite-local-rows.ts';
 import {
   type FileSystemOf,
+  hasLog,
   makePrivateFile,
   prepareDirectory,
   systemFileSystemOf,
@@ -139,7 +140,13 @@ async function openState(
     readOnly,
     fileSystemOf: options.fileSystemOf ?? systemFileSystemOf,
   });
-  return openDatabase(path, { readOnly, immutable });
+  try {
+    return openDatabase(path, { readOnly, immutable });
+  } catch (error) {
+    // Not even room for a reader's shared memory: then nobody else has it open, and without a log the file is all there is.
+    if (!readOnly || !isRotatedError(error, 'state-full') || (await hasLog(path))) throw error;
+    return openDatabase(path, { readOnly, immutable: true });
+  }
 }
 
 function requireWritten(database: Database): void {

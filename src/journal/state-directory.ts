@@ -76,9 +76,13 @@ export function systemFileSystemOf(directory: string): {
 }
 
 /** Read without its log, a database would show an older state as if it were the newest. */
-async function requireNoLog(path: string): Promise<void> {
+export async function hasLog(path: string): Promise<boolean> {
   const log = await statOrNull(`${path}-wal`);
-  if (log === null || log.size === 0) return;
+  return log !== null && log.size > 0;
+}
+
+async function requireNoLog(path: string): Promise<void> {
+  if (!(await hasLog(path))) return;
   throw new RotatedError(
     'state-read-only',
     `${path} was not closed, and its log cannot be read here.`,

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import type { BuiltPackage } from '../support/built-package.ts';
 
 export interface Deployment {
   readonly folder: string;
@@ -10,6 +11,7 @@ export interface Deployment {
   readonly policies: string;
   readonly key: string;
   readonly args: readonly string[];
+  readonly built: BuiltPackage;
 }
 
 export interface Ran {
@@ -20,7 +22,6 @@ export interface Ran {
   readonly json: Readonly<Record<string, unknown>> | null;
 }
 
-export const bin = path.resolve(import.meta.dirname, '../../bin');
 export const goodSecret = 'good';
 const goodPolicy = `secrets:
   ${goodSecret}:
@@ -32,7 +33,7 @@ const goodPolicy = `secrets:
 /** A command that hangs is a failed case, not a hung check. */
 const runWithinMs = 60_000;
 
-export function deploymentIn(folder: string): Deployment {
+export function deploymentIn(folder: string, built: BuiltPackage): Deployment {
   const [state, policies, key] = ['state', 'schedules', 'key'].map((part) =>
     path.join(folder, part),
   ) as [string, string, string];
@@ -42,12 +43,13 @@ export function deploymentIn(folder: string): Deployment {
     policies,
     key,
     args: ['--state', state, '--policies', policies, '--key', key],
+    built,
   };
 }
 
 /** With one generation of one secret. */
-export async function makeGood(folder: string): Promise<Deployment> {
-  const made = deploymentIn(folder);
+export async function makeGood(folder: string, built: BuiltPackage): Promise<Deployment> {
+  const made = deploymentIn(folder, built);
   mkdirSync(made.policies, { recursive: true, mode: 0o700 });
   writeFileSync(path.join(made.policies, 'good.yaml'), goodPolicy, { mode: 0o600 });
   const ran = await rotate(made, ['run', goodSecret]);
@@ -56,9 +58,9 @@ export async function makeGood(folder: string): Promise<Deployment> {
   return made;
 }
 
-export function copyOf({ folder }: Deployment, to: string): Deployment {
+export function copyOf({ folder, built }: Deployment, to: string): Deployment {
   cpSync(folder, to, { recursive: true, preserveTimestamps: true });
-  return deploymentIn(to);
+  return deploymentIn(to, built);
 }
 
 export function rotate(
@@ -67,7 +69,7 @@ export function rotate(
   program: 'rotate' | 'rotated' = 'rotate',
 ): Promise<Ran> {
   return new Promise((resolve) => {
-    const all = [path.join(bin, `${program}.js`), ...args, ...deployment.args, '--json'];
+    const all = [deployment.built[program], ...args, ...deployment.args, '--json'];
     const options = {
       timeout: runWithinMs,
       killSignal: 'SIGKILL',

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { buildPackage } from '../support/built-package.ts';
 import { type CheckContext, runCheck } from '../support/check.ts';
 import type { CaseResult } from './case.ts';
 import { type Deployment, makeGood } from './deployment.ts';
@@ -32,7 +33,10 @@ await runCheck<{ readonly cases: readonly CaseResult[] }>({
   run: async (context) => {
     const scratch = await mkdtemp(path.join(tmpdir(), 'rotated-bad-input-'));
     try {
-      const good = await makeGood(path.join(scratch, 'good'));
+      const good = await makeGood(
+        path.join(scratch, 'good'),
+        buildPackage(path.join(scratch, 'package')),
+      );
       const cases = await runAll(good, scratch, context);
       const ok = cases.every((one) => one.stateIntact && one.complaints.length === 0);
       return { ok, cases };
@@ -70,7 +74,7 @@ async function runAll(
     for (let index = next++; index < jobs.length; index = next++) {
       const job = jobs[index];
       if (job === undefined) return;
-      const result = await job.run();
+      const result = await job.run().catch((error: unknown) => broken(job.name, error));
       results[index] = result;
       progress(
         `${result.complaints.length === 0 && result.stateIntact ? 'ok' : 'FAILED'} ${result.name} ${result.code}`,
@@ -79,6 +83,13 @@ async function runAll(
   };
   await Promise.all(Array.from({ length: inParallel }, worker));
   return results;
+}
+
+/** A case that could not be carried out is a failed one; the others go on. */
+function broken(name: string, error: unknown): CaseResult {
+  const complaint = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  const nothing = { code: null, line: null, column: null, exit: null };
+  return { name, ...nothing, stateIntact: false, complaints: [complaint] };
 }
 
 function unshareArgs(): string[] {

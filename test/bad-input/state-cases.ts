@@ -27,7 +27,6 @@ import { openSqliteJournal } from '../../src/journal/sqlite.ts';
 import { databaseName } from '../../src/journal/state-directory.ts';
 import type { CaseResult } from './case.ts';
 import {
-  bin,
   copyOf,
   type Deployment,
   digestOf,
@@ -157,6 +156,8 @@ export const stateCases: readonly StateCase[] = [
         'policy-unsafe',
         () => chmodSync(spoiled.policies, 0o777),
         () => chmodSync(spoiled.policies, 0o700),
+        // Found out when the directory is already owned: the lease was taken and given back, nothing else.
+        withoutLease,
       ),
   },
   { name: 'a second daemon', run: secondDaemon },
@@ -216,12 +217,13 @@ async function refusedUnchanged(
   expected: Expected,
   spoil: () => void,
   mend: () => void,
+  digest: (folder: string) => string = digestOf,
 ): Promise<Finding> {
   spoil();
-  const before = digestOf(spoiled.state);
+  const before = digest(spoiled.state);
   const daemon = await rotate(spoiled, [], 'rotated');
   const ran = await rotate(spoiled, ['run', 'good']);
-  const isUnchanged = digestOf(spoiled.state) === before;
+  const isUnchanged = digest(spoiled.state) === before;
   mend();
   const daemonCode = (daemon.json?.['error'] as PrintedError | undefined)?.code;
   const complaints =
@@ -246,6 +248,21 @@ async function corrupted(spoiled: Deployment, damage: (file: string) => void): P
   );
 }
 
+/** Every row but the one with the lease. */
+function withoutLease(state: string): string {
+  const database = new DatabaseSync(path.join(state, databaseName), { readOnly: true });
+  try {
+    const tables = database
+      .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('state')")
+      .all();
+    return JSON.stringify(
+      tables.map(({ name }) => database.prepare(`SELECT * FROM ${String(name)}`).all()),
+    );
+  } finally {
+    database.close();
+  }
+}
+
 function setVersion({ state }: Deployment, by: number): void {
   const database = new DatabaseSync(path.join(state, databaseName));
   const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
@@ -254,7 +271,7 @@ function setVersion({ state }: Deployment, by: number): void {
 }
 
 async function secondDaemon(spoiled: Deployment): Promise<Finding> {
-  const first = spawn(process.execPath, [path.join(bin, 'rotated.js'), '--json', ...spoiled.args], {
+  const first = spawn(process.execPath, [spoiled.built.rotated, '--json', ...spoiled.args], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const ended = once(first, 'close');
@@ -336,7 +353,7 @@ const diskBytes = 4 * 1_024 * 1_024;
 
 /** Filled but for `leftKb`; afterwards freed again, where the interrupted rotation has to end by itself. */
 async function fullDisk(spoiled: Deployment, leftKb: number): Promise<Finding> {
-  const disk = path.join(spoiled.folder, 'disk');
+  const disk = `${spoiled.folder}-disk`;
   await mkdir(disk);
   mount('-t', 'tmpfs', '-o', `size=${diskBytes},mode=0700`, 'tmpfs', disk);
   try {

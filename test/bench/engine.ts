@@ -2,7 +2,7 @@
 import { loadavg } from 'node:os';
 import path from 'node:path';
 import type { CheckContext } from '../support/check.ts';
-import { buildPackage } from './package.ts';
+import { buildPackage } from '../support/built-package.ts';
 import { openScene } from './scene.ts';
 import { measureService, type ServiceFigures } from './service.ts';
 import { atLeast, atMost, type Budget, budgetText } from './stats.ts';

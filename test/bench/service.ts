@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { systemClock } from '../../src/clock.ts';
 import type { AuditChain } from '../../src/journal/journal.ts';
 import { openSqliteJournal, type SqliteJournal } from '../../src/journal/sqlite.ts';
-import type { BuiltPackage } from './package.ts';
+import type { BuiltPackage } from '../support/built-package.ts';
 import { startDaemon, timeNode } from './processes.ts';
 import { type Places, type Scene, writePolicies } from './scene.ts';
 import { median, percentile } from './stats.ts';

@@ -1,4 +1,4 @@
-/** The package as a user has it: built JavaScript beside the same dependencies. The checkout's own sources start slower. */
+/** The package as a user has it: built JavaScript beside the same dependencies. The checkout's own sources start twice as slowly. */
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
