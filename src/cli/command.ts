@@ -108,5 +108,11 @@ export function only(args: readonly string[], what: string): string {
       next: `Run: rotate ${what} --help`,
     });
   }
+  // Not repeated: a credential may have been typed where its name belongs.
+  if (!/^[a-z0-9][a-z0-9-]*$/.test(first)) {
+    throw new RotatedError('usage', `${what} takes the name of a secret, and this is none.`, {
+      next: 'rotate status lists the names there are.',
+    });
+  }
   return first;
 }

@@ -77,6 +77,7 @@ function newRoot(io: Io): Command {
     .configureOutput({
       writeOut: (text) => io.out(text),
       writeErr: (text) => io.err(text),
+      outputError: (text, write) => write(withoutValues(text)),
       getOutHelpWidth: () => io.columns,
       getErrHelpWidth: () => io.columns,
     });
@@ -92,6 +93,13 @@ Exit codes: 0 done, 1 unexpected, 2 usage, 3 refused, 4 failed and rolled back,
 `,
   );
   return root;
+}
+
+/** Takes out of commander's messages what a person may have typed in the place of a prompt: `supply NAME VALUE`, `--password=VALUE`. */
+function withoutValues(text: string): string {
+  return text
+    .replace(/^(error: too many arguments\b.*? but got \d+):.*$/ms, '$1.\n')
+    .replace(/^(error: unknown option '[^'=]*)=.*'$/ms, "$1'");
 }
 
 /** `--now` is how it is called out in an emergency; inside it is a command like the others. */

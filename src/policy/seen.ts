@@ -41,7 +41,7 @@ function mayBeSecret(value: string): boolean {
   // A place in a backend or a plain address: no user, no query, no placeholder.
   if (/^[a-z]+:\/\/[\w.:[\]/#-]*$/.test(value)) return false;
   if (value.includes('://')) return true;
-  const isDense = /^[A-Za-z0-9+/_=.~-]{16,}$/.test(value);
+  const isDense = /^[!-~]{16,}$/.test(value);
   return (
     isDense && /\d/.test(value) && /[A-Za-z]/.test(value) && !/^[a-z]+([/_-][a-z]+)*$/.test(value)
   );

@@ -125,7 +125,8 @@ export function wrapSession(session: ProviderSession, options: WrapOptions): Pro
     } catch (error) {
       throw sanitize(error, name, effect);
     } finally {
-      settled.abort();
+      // The default reason is an error with a stack: 3 % of an emergency's time.
+      settled.abort('settled');
     }
   }
 
@@ -282,7 +283,7 @@ export function wrapSession(session: ProviderSession, options: WrapOptions): Pro
       } catch {
         // What the session was opened for is done or has already thrown; a failed goodbye changes neither.
       } finally {
-        settled.abort();
+        settled.abort('settled');
       }
     },
   };

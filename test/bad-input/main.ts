@@ -1,10 +1,10 @@
 /** `npm run -s bad-input`: broken policies, keys, disks and databases; each a clear error, the state whole, the good ones usable. */
-import { spawnSync } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { buildPackage } from '../support/built-package.ts';
 import { type CheckContext, runCheck } from '../support/check.ts';
+import { inOwnMounts, noMounts } from '../support/mounts.ts';
 import type { CaseResult } from './case.ts';
 import { type Deployment, makeGood } from './deployment.ts';
 import { policyCase, policyFiles } from './policy-cases.ts';
@@ -12,21 +12,8 @@ import { stateCase, stateCases } from './state-cases.ts';
 
 /** Processes at once. */
 const inParallel = 4;
-const inNamespace = 'ROTATED_BAD_INPUT_MOUNTS';
 
-const withMounts = process.env[inNamespace] === '1';
-if (!withMounts && canUnshare()) {
-  // Mounts of its own: whatever happens, they end with this process.
-  const { status } = spawnSync(
-    'unshare',
-    [...unshareArgs(), process.execPath, ...process.execArgv, ...process.argv.slice(1)],
-    {
-      stdio: 'inherit',
-      env: { ...process.env, [inNamespace]: '1' },
-    },
-  );
-  process.exit(status ?? 1);
-}
+const withMounts = inOwnMounts();
 
 await runCheck<{ readonly cases: readonly CaseResult[] }>({
   name: 'bad-input',
@@ -61,7 +48,7 @@ async function runAll(
 ): Promise<CaseResult[]> {
   const possible = stateCases.filter((one) => {
     if (one.mounts === undefined || withMounts) return true;
-    skip(one.name, 'this account may not mount in a namespace of its own (unshare)');
+    skip(one.name, noMounts);
     return false;
   });
   const jobs = [
@@ -90,15 +77,4 @@ function broken(name: string, error: unknown): CaseResult {
   const complaint = error instanceof Error ? (error.stack ?? error.message) : String(error);
   const nothing = { code: null, line: null, column: null, exit: null };
   return { name, ...nothing, stateIntact: false, complaints: [complaint] };
-}
-
-function unshareArgs(): string[] {
-  return process.getuid?.() === 0 ? ['--mount'] : ['--mount', '--map-root-user'];
-}
-
-function canUnshare(): boolean {
-  return (
-    process.platform === 'linux' &&
-    spawnSync('unshare', [...unshareArgs(), 'true'], { stdio: 'ignore' }).status === 0
-  );
 }

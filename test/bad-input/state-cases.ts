@@ -1,5 +1,5 @@
 /** Everything around the policies that can be bad: keys, disks, directories, databases, a second daemon. */
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmodSync,
@@ -25,6 +25,7 @@ import { systemClock } from '../../src/clock.ts';
 import { isRotatedError } from '../../src/errors.ts';
 import { openSqliteJournal } from '../../src/journal/sqlite.ts';
 import { databaseName } from '../../src/journal/state-directory.ts';
+import { mount, umount } from '../support/mounts.ts';
 import type { CaseResult } from './case.ts';
 import {
   copyOf,
@@ -387,12 +388,4 @@ function fill(file: string, bytes: number): void {
   writeSync(handle, Buffer.alloc(bytes));
   fsyncSync(handle);
   closeSync(handle);
-}
-
-function mount(...args: readonly string[]): void {
-  execFileSync('mount', args, { stdio: ['ignore', 'ignore', 'inherit'] });
-}
-
-function umount(place: string): void {
-  execFileSync('umount', [place], { stdio: ['ignore', 'ignore', 'inherit'] });
 }

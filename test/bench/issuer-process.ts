@@ -47,7 +47,15 @@ function handle({ method, url, headers }: IncomingMessage, body: string): [numbe
     return found ? [200, {}] : [401, {}];
   }
   if (method === 'GET') {
-    return [200, [...keys.values()].map(({ value: _, ...info }) => ({ ...info, enabled: true }))];
+    return [
+      200,
+      [...keys.values()].map(({ ref: id, name, createdAt }) => ({
+        ref: id,
+        name,
+        createdAt,
+        enabled: true,
+      })),
+    ];
   }
   if (method === 'DELETE') return keys.delete(ref ?? '') ? [200, {}] : [404, {}];
   made++;

@@ -13,6 +13,8 @@ export interface ProcessWatch extends Disposable {
   samples(): readonly { readonly where: string; readonly text: string }[];
   /** How many processes were seen whose command line holds this. */
   seen(command: string): number;
+  /** Resolves when one was seen whose command line holds this. */
+  until(command: string): Promise<void>;
 }
 
 /** A Node process lives several times as long before it runs its first line. */
@@ -43,13 +45,22 @@ export function watchProcesses(declared: readonly DeclaredVariable[]): ProcessWa
     }
   }
 
-  const timer = setInterval(look, everyMs);
+  const seen = (command: string) =>
+    [...byPid.values()].filter((lines) =>
+      [...lines].some((line) => line.replaceAll('\0', ' ').includes(command)),
+    ).length;
+  let looked = Promise.withResolvers<void>();
+  const timer = setInterval(() => {
+    look();
+    looked.resolve();
+    looked = Promise.withResolvers();
+  }, everyMs);
   return {
     samples: () => [...samples.values()],
-    seen: (command) =>
-      [...byPid.values()].filter((lines) =>
-        [...lines].some((line) => line.replaceAll('\0', ' ').includes(command)),
-      ).length,
+    seen,
+    until: async (command) => {
+      while (seen(command) === 0) await looked.promise;
+    },
     [Symbol.dispose]: () => clearInterval(timer),
   };
 }

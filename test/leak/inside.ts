@@ -1,0 +1,1 @@
+export async function driveInside(_: unknown): Promise<void> {}
