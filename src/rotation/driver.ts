@@ -10,18 +10,23 @@ import { pay } from './debts.ts';
 import { dueAfter } from './due.ts';
 import type { Debt, Rotation, SecretState } from './model.ts';
 import { auditEvent } from './store.ts';
-import { Slots, Turns } from './turns.ts';
+import { Lane, Turns } from './turns.ts';
 
 /** The longest sleep: bounds how late anything can be that no timer announced. */
 const sleepMostMs = 500;
 /** A wait longer than this is journalled, so that other queries skip the row; a shorter one is only remembered. */
 const journalWaitsFromMs = 5_000;
 
+/** How far down a list of due work one look goes. */
+const lookMost = 8_192;
+
 export interface Driver {
   tick(): Promise<void>;
   run(): Promise<void>;
   /** Wakes the loop; with a key, what it names need not wait any longer. */
   poke(key?: string): void;
+  /** An emergency: it takes none of the places that other work may be holding. */
+  rush(id: string): void;
   readonly turns: Turns;
   /** Advances one rotation until it waits, parks or ends. */
   follow(id: string): Promise<void>;
@@ -36,10 +41,15 @@ export function createDriver(
 ): Driver {
   const { ports, store, signal } = context;
   const turns = new Turns();
-  const slots = new Slots(ports.parallel.perIssuer);
+  const usual = new Lane(ports.parallel);
+  // Emergencies have places of their own: work that hangs at an issuer must not keep a leaked key alive.
+  const urgent = new Lane(ports.parallel);
+  const emergencies = new Set<string>();
+  let isKnown = false;
   const working = new Map<string, Promise<void>>();
   const holds = new Map<string, number>();
   const waits = new Map<string, string>();
+  let started = 0;
   let fatal: unknown = null;
   let wake = Promise.withResolvers<void>();
 
@@ -48,8 +58,9 @@ export function createDriver(
     wake.resolve();
   };
 
-  function work(key: string, task: () => Promise<void>): void {
-    if (working.has(key)) return;
+  /** In the background, until `task` ends; `leave` gives its place back. */
+  function work(key: string, task: () => Promise<void>, leave: () => void = () => {}): void {
+    if (working.has(key)) return leave();
     const running = (async () => {
       try {
         await task();
@@ -72,6 +83,7 @@ export function createDriver(
         }
       } finally {
         working.delete(key);
+        leave();
         poke();
       }
     })();
@@ -89,20 +101,16 @@ export function createDriver(
   async function follow(id: string): Promise<void> {
     await turns.take(id, async () => {
       let rotation = await store.rotation(id);
-      const first = rotation?.data.members[0];
-      if (rotation === null || first === undefined) return;
-      await slots.take(issuerOf(first.policy), async () => {
-        while (rotation !== null && rotation.active && !rotation.parked && !signal.aborted) {
-          const result = await advance(context, rotation);
-          if (result.kind === 'wait') {
-            await remember(rotation, result.untilUptimeMs, result.waitsFor);
-            return;
-          }
-          rotation = result.rotation;
-          waits.delete(id);
-          changed(rotation);
+      while (rotation !== null && rotation.active && !rotation.parked && !signal.aborted) {
+        const result = await advance(context, rotation);
+        if (result.kind === 'wait') {
+          await remember(rotation, result.untilUptimeMs, result.waitsFor);
+          return;
         }
-      });
+        rotation = result.rotation;
+        waits.delete(id);
+        changed(rotation);
+      }
       if (rotation !== null && !rotation.active) forget(rotation);
     });
   }
@@ -122,6 +130,7 @@ export function createDriver(
 
   function forget(rotation: Rotation): void {
     holds.delete(rotation.id);
+    emergencies.delete(rotation.id);
     waits.delete(rotation.id);
     for (const key of context.told.keys())
       if (key.startsWith(`${rotation.id}:`)) context.told.delete(key);
@@ -137,44 +146,76 @@ export function createDriver(
 
   /** Starts everything that is due and fits; true where something was started. */
   async function pump(): Promise<boolean> {
-    let isBusy = false;
-    const room = () => ports.parallel.total - working.size;
+    const before = started;
+    await startEmergencies();
     // Whatever ends pokes: nothing is read, and its JSON parsed, that could not be started.
-    if (room() <= 0) return false;
+    if (usual.isFull()) return started > before;
     const uptimeMs = await store.journal.uptimeMs();
-    // Fills the room even where everything under way or held stands in front.
-    const most = ports.parallel.total + holds.size;
-    for (const rotation of await store.dueRotations(uptimeMs, most)) {
-      if (room() <= 0) break;
-      if (working.has(rotation.id) || isHeld(rotation.id, uptimeMs)) continue;
-      work(rotation.id, () => follow(rotation.id));
-      isBusy = true;
-    }
-    for (const debt of await store.dueDebts(uptimeMs, most)) {
-      if (room() <= 0) break;
-      if (working.has(debt.id) || context.paying.has(debt.id) || isHeld(debt.id, uptimeMs))
-        continue;
-      work(debt.id, () => payLater(debt));
-      isBusy = true;
-    }
-    if (room() > 0) {
-      for (const row of await store.journal.dueSecrets(ports.scheduleClock.now(), room())) {
+    await startDue(uptimeMs, store.dueRotations, (rotation) => {
+      const policy = rotation.data.members[0]?.policy;
+      if (policy !== undefined) start(rotation.id, policy, usual, () => follow(rotation.id));
+    });
+    await startDue(uptimeMs, store.dueDebts, (debt) => {
+      if (!context.paying.has(debt.id))
+        start(debt.id, debt.data.policy, usual, () => payLater(debt));
+    });
+    if (!usual.isFull()) {
+      for (const row of await store.journal.dueSecrets(ports.scheduleClock.now(), usual.room())) {
         if (working.has(row.name) || isHeld(row.name, uptimeMs)) continue;
+        started += 1;
         work(row.name, () => fire(row.name));
-        isBusy = true;
       }
     }
-    return isBusy;
+    return started > before;
+  }
+
+  function start(key: string, policy: Policy, lane: Lane, task: () => Promise<void>): void {
+    const leave = lane.enter(issuerOf(policy));
+    if (leave === null) return;
+    started += 1;
+    work(key, task, leave);
+  }
+
+  /** Looks further down the list while there are places left: its head may be waiting, or be at an issuer that is full. */
+  async function startDue<T extends { readonly id: string }>(
+    uptimeMs: number,
+    list: (uptimeMs: number, most: number) => Promise<readonly T[]>,
+    begin: (one: T) => void,
+  ): Promise<void> {
+    for (let most = ports.parallel.total + holds.size; !usual.isFull(); most *= 4) {
+      const due = await list(uptimeMs, most);
+      for (const one of due) if (!working.has(one.id) && !isHeld(one.id, uptimeMs)) begin(one);
+      if (due.length < most || most > lookMost) return;
+    }
+  }
+
+  async function startEmergencies(): Promise<void> {
+    if (!isKnown) {
+      // Those that an owner before this one began.
+      for (const one of await store.unfinished())
+        if (one.data.kind === 'emergency') emergencies.add(one.id);
+      isKnown = true;
+    }
+    if (emergencies.size === 0) return;
+    const uptimeMs = await store.journal.uptimeMs();
+    for (const id of emergencies) {
+      if (urgent.isFull()) return;
+      if (working.has(id) || isHeld(id, uptimeMs)) continue;
+      const rotation = await store.rotation(id);
+      const policy = rotation?.data.members[0]?.policy;
+      if (rotation === null || policy === undefined || !rotation.active) emergencies.delete(id);
+      else if (!rotation.parked && (rotation.wakeAtUptimeMs ?? 0) <= uptimeMs) {
+        start(id, policy, urgent, () => follow(id));
+      }
+    }
   }
 
   async function payLater(debt: Debt): Promise<void> {
     // In the rotation's turn: the payment notes on its row when the credential died, and a step of it, a mint above all,
     // must find that row as it left it.
-    await turns.take(debt.rotation, () =>
-      slots.take(issuerOf(debt.data.policy), async () => {
-        await pay(context, debt);
-      }),
-    );
+    await turns.take(debt.rotation, async () => {
+      await pay(context, debt);
+    });
     const rotation = await store.rotation(debt.rotation);
     if (rotation !== null) changed(rotation);
   }
@@ -269,6 +310,10 @@ export function createDriver(
   return {
     turns,
     poke,
+    rush: (id) => {
+      emergencies.add(id);
+      poke(id);
+    },
     follow,
     waitsFor: (id) => waits.get(id) ?? null,
     tick: async () => {
@@ -278,7 +323,7 @@ export function createDriver(
         wake = Promise.withResolvers<void>();
         const isBusy = await pump();
         if (!isBusy && working.size === 0) return;
-        await Promise.race(working.values());
+        await Promise.race([wake.promise, ...working.values()]);
       }
     },
     run: async () => {

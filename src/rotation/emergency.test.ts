@@ -17,6 +17,7 @@ async function rotatedOnce(parts: Parameters<typeof policyOf>[0]): Promise<World
   return world;
 }
 
+const soon = () => AbortSignal.timeout(10_000);
 const continuity = (world: World) => world.machine.now(byName('a'), 'continuity', everyone);
 const contain = (world: World) => world.machine.now(byName('a'), 'contain', everyone);
 
@@ -188,6 +189,35 @@ describe('--now, the present key leaked', () => {
     await continuity(world);
     await world.untilPhase('a', 'retired', { stepMs: 10_000 });
     expect((await world.newest('a')).kind).toBe('emergency');
+  });
+});
+
+describe('an emergency', () => {
+  it('does not wait for work that hangs at other issuers', async () => {
+    const hung = ['h1', 'h2', 'h3'];
+    const world = new World({
+      alter: (ports) => ({ ...ports, parallel: { total: 2, perIssuer: 2 } }),
+    });
+    await world.start(policyOf({ name: 'a' }), ...hung.map((name) => policyOf({ name })));
+    await world.bootstrap('a');
+    let asleep = 0;
+    const allAsleep = Promise.withResolvers<void>();
+    world.at = (point) => {
+      if (point !== 'before:mint' || asleep >= 2) return;
+      asleep += 1;
+      if (asleep === 2) allAsleep.resolve();
+      return new Promise(() => {});
+    };
+    await world.machine.run(byName(...hung), everyone);
+    void world.tick().catch(() => {});
+    await allAsleep.promise;
+    const [started] = await continuity(world);
+    for await (const progress of world.machine.watch([started?.rotation ?? ''], 0, soon())) {
+      if (progress.final !== null) expect(progress.phase).toBe('retired');
+    }
+    expect(world.live('a')).toHaveLength(1);
+    expect((await world.served('a'))?.generation).toBe(2);
+    world.kill();
   });
 });
 

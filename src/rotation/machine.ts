@@ -223,6 +223,7 @@ export function createMachine(ports: Ports): Machine {
     return asked(secret, () =>
       inTurn(secret, async (active) => {
         const { rotation, joined } = await emergency(context, group, active, mode, ask);
+        driver.rush(rotation.id);
         changed(rotation);
         if (rotation.parked) {
           return {

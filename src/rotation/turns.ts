@@ -16,39 +16,37 @@ export class Turns {
   }
 }
 
-/** At most `most` pieces of work at once for each key. */
-export class Slots {
-  readonly #most: number;
+/** Places to work in: so many in all, so many of them at one issuer. Nobody queues; who finds none asks again. */
+export class Lane {
+  readonly #total: number;
+  readonly #perIssuer: number;
   readonly #taken = new Map<string, number>();
-  readonly #waiting = new Map<string, (() => void)[]>();
+  #all = 0;
 
-  constructor(most: number) {
-    this.#most = most;
+  constructor({ total, perIssuer }: { readonly total: number; readonly perIssuer: number }) {
+    this.#total = total;
+    this.#perIssuer = perIssuer;
   }
 
-  async take<T>(key: string, work: () => Promise<T>): Promise<T> {
-    if ((this.#taken.get(key) ?? 0) >= this.#most) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      this.#waiting.set(key, [...(this.#waiting.get(key) ?? []), resolve]);
-      await promise;
-    } else {
-      this.#taken.set(key, (this.#taken.get(key) ?? 0) + 1);
-    }
-    try {
-      return await work();
-    } finally {
-      const [next, ...rest] = this.#waiting.get(key) ?? [];
-      if (rest.length > 0) this.#waiting.set(key, rest);
-      else this.#waiting.delete(key);
-      // A slot is handed over, not given back and taken again: nobody can slip in between.
-      if (next !== undefined) next();
-      else this.#release(key);
-    }
+  room(): number {
+    return this.#total - this.#all;
   }
 
-  #release(key: string): void {
-    const taken = (this.#taken.get(key) ?? 1) - 1;
-    if (taken === 0) this.#taken.delete(key);
-    else this.#taken.set(key, taken);
+  isFull(): boolean {
+    return this.room() <= 0;
+  }
+
+  /** A place, as the function that gives it back; null where there is none. */
+  enter(issuer: string): (() => void) | null {
+    const taken = this.#taken.get(issuer) ?? 0;
+    if (this.isFull() || taken >= this.#perIssuer) return null;
+    this.#all += 1;
+    this.#taken.set(issuer, taken + 1);
+    return () => {
+      this.#all -= 1;
+      const left = (this.#taken.get(issuer) ?? 1) - 1;
+      if (left === 0) this.#taken.delete(issuer);
+      else this.#taken.set(issuer, left);
+    };
   }
 }

@@ -313,6 +313,7 @@ async function crashPaths(scene: Scene): Promise<void> {
     }
     taken('kill −9 with a value staged', true);
     evidence.folder('the state just before kill −9', places.state);
+    progress('leak: kill −9');
     await daemon.kill();
   }
   evidence.folder('the state after kill −9', places.state);
@@ -326,16 +327,21 @@ async function crashPaths(scene: Scene): Promise<void> {
   const terminal = ['script', '-qefc', `exec ${command}`, '/dev/null'] as const;
   await using pretty = startService('the pretty log of the daemon', terminal, env, evidence);
   await pretty.said('ready');
-  for (const one of classes) {
-    const { code } = await rotate(['run', `crash-${one}`, '--wait', '25s', '--json']);
-    taken(`after kill −9, class ${one}`, code === (one === 'blind' ? 6 : 0));
-  }
+  progress('leak: the daemon is back');
+  await Promise.all(
+    classes.map(async (one) => {
+      const { code } = await rotate(['run', `crash-${one}`, '--wait', '25s', '--json']);
+      taken(`after kill −9, class ${one}`, code === (one === 'blind' ? 6 : 0));
+    }),
+  );
+  progress('leak: four rotations recovered');
   taken('the pretty log', pretty.text().includes('\u001B['));
   evidence.folder('the state after the restart', places.state);
   const status = await rotate(['abandon', 'crash-staged', '--json']);
   taken('abandon after kill −9', status.code !== null);
   process.kill(ownerOf(places), 'SIGTERM');
   await pretty.stop();
+  progress('leak: and without a daemon');
 }
 
 function ownerOf({ state }: Places): number {
