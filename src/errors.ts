@@ -131,7 +131,7 @@ export function isRotatedError(
  */
 export function asRotatedError(error: unknown, effect: Effect, secret?: string): RotatedError {
   if (error instanceof RotatedError) return error;
-  const kind = error instanceof Error ? error.name : typeof error;
+  const kind = error instanceof Error ? className(error.name) : typeof error;
   if (error instanceof Error && (error.name === 'TimeoutError' || error.name === 'AbortError')) {
     return new RotatedError('timeout', 'The call was ended at its deadline.', { effect, secret });
   }
@@ -141,4 +141,11 @@ export function asRotatedError(error: unknown, effect: Effect, secret?: string):
       ? ` (${systemCode})`
       : '';
   return new RotatedError('unexpected', `Unexpected ${kind}${suffix}.`, { effect, secret });
+}
+
+/** `name` can be set to anything, a value too: only what reads like a class of errors is repeated. */
+function className(name: unknown): string {
+  return typeof name === 'string' && /^[A-Z][A-Za-z]{0,40}(Error|Exception)$/.test(name)
+    ? name
+    : 'Error';
 }

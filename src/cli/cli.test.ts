@@ -105,6 +105,12 @@ describe('the command line', () => {
     expect((await rotate(['pause'])).code).toBe(2);
     expect((await rotate(['pause', 'a', 'b'])).code).toBe(2);
     expect((await rotate(['run', 'a', '--wait', 'soon'])).code).toBe(2);
+    expect((await rotate(['status', '--state'])).code).toBe(2);
+    const help = await rotate(['help', 'nope']);
+    expect(help.code).toBe(2);
+    expect(help.err).toBe("rotate: unknown command 'nope'\nNext: rotate --help\n");
+    expect((await rotate(['run', 'a', '--nope'])).err).toContain('Next: rotate run --help');
+    expect((await rotate(['audit', '--file', 'x'])).code).toBe(2);
     const json = await rotate(['status', '--nope', '--json']);
     expect(json.code).toBe(2);
     expect(json.json()).toMatchObject({ ok: false, error: { code: 'usage' } });
@@ -125,6 +131,53 @@ describe('the command line', () => {
     const named = await rotate(['--now', 'status', '--dry-run', '--json']);
     expect(named.json()).toMatchObject({ dryRun: true, plans: [{ secret: 'status' }] });
     expect((await rotate(['status', '--now'])).code).toBe(2);
+  });
+});
+
+describe('at a terminal of 80 columns', () => {
+  const widest = ({ out }: Result) =>
+    Math.max(
+      ...out
+        .split('\n')
+        .filter((line) => /\S \S/.test(line) && !/^\s*Next: /.test(line))
+        .map((line) => line.length),
+    );
+
+  test('nothing is wider, but a command to copy and what is to be pasted stay whole', async () => {
+    policy('a-secret-with-a-rather-long-name-such-as-teams-give');
+    operatorPolicy('search');
+    expect((await rotate(['--now', '--all', '--yes', '--wait', '1s'], { out: true })).code).toBe(6);
+    await rotate(['supply', 'search'], { stdin: 'first-value-of-the-key' });
+    await rotate(['--now', 'search', '--yes', '--wait', '1s']);
+    await rotate(['supply', 'search'], { stdin: 'second-value-of-the-key' });
+    for (const args of [
+      ['status'],
+      ['status', 'search'],
+      ['plan'],
+      ['history'],
+      ['audit'],
+      ['doctor'],
+      ['--help'],
+      ['init'],
+      ['--now', '--all', '--dry-run'],
+    ]) {
+      const shown = await rotate(args, { out: true });
+      expect(widest(shown), args.join(' ')).toBeLessThanOrEqual(80);
+    }
+    const status = await rotate(['status'], { out: true });
+    expect(status.out).toMatch(/\n {2}Next: once that is done, rotate confirm search --debt \S+\n/);
+    expect(widest(await rotate(['audit'], { out: false }))).toBeGreaterThan(100);
+    const read = await rotate(['read', 'search', '--reveal'], { out: true });
+    expect(JSON.parse(read.out)).toEqual({ value: 'second-value-of-the-key' });
+  });
+
+  test('an id as history shows it is enough to ask for that rotation', async () => {
+    policy('a');
+    await rotate(['run', 'a']);
+    const { out } = await rotate(['history']);
+    const shown = /(\w{16})\n/.exec(out)?.[1] ?? '';
+    expect((await rotate(['history', '--rotation', shown])).out).toContain(`rotation ${shown}`);
+    expect((await rotate(['history', '--rotation', shown.slice(0, 8)])).code).toBe(3);
   });
 });
 
@@ -170,6 +223,16 @@ describe('without a daemon', () => {
     expect(row?.swappedAt).toBeLessThanOrEqual(row?.deadAt ?? 0);
     const markdown = await rotate(['--now', 'a', '--yes', '--markdown']);
     expect(markdown.out).toContain('| secret | rotation | old key |');
+  });
+
+  test('--now on a secret that never had a key ends nothing, says so, and is done', async () => {
+    policy('a');
+    const first = await rotate(['--now', 'a', '--yes']);
+    expect(first.code, first.err).toBe(0);
+    expect(first.out).toMatch(/^There was no old key to end/);
+    expect(first.out).toMatch(/^a +none /m);
+    const second = await rotate(['--now', 'a', '--yes']);
+    expect(second.out).toMatch(/^1 of 1 old key dead/);
   });
 
   test('--now asks at a terminal, and without one needs --yes', async () => {

@@ -5,8 +5,6 @@ export interface CommandEntry {
   readonly summary: string;
   readonly arguments: string;
   readonly load: () => Promise<CommandModule>;
-  /** Not listed in the help. */
-  readonly hidden?: boolean;
 }
 
 export const commands: Readonly<Record<string, CommandEntry>> = {

@@ -3,7 +3,18 @@ import type { DebtView, Progress, RotationView, Service, Started } from '../rota
 import type { Call } from './command.ts';
 import { type Exit, exitOfStarted } from './exit.ts';
 import type { Io } from './io.ts';
-import { timeOfDay } from './print.ts';
+import { plural, timeOfDay } from './print.ts';
+
+/** What is owed, for people, with the command that settles it where it takes a person. */
+export function debtText(debt: DebtView): string {
+  const { id, secret, kind, ref, attempts, lastError, needsPerson, instructions } = debt;
+  if (needsPerson) {
+    const what = instructions ?? lastError ?? `${kind} ${ref ?? ''}`.trimEnd();
+    return `owes, by a person: ${what} Next: once that is done, rotate confirm ${secret} --debt ${id}`;
+  }
+  const why = lastError === null ? '' : `, ${lastError}`;
+  return `owes: ${kind} ${ref ?? ''} (${plural(attempts, 'attempt')}${why})`;
+}
 
 export interface Outcome {
   readonly secret: string;
@@ -12,6 +23,8 @@ export interface Outcome {
   readonly view: RotationView | null;
   readonly final: Progress['final'];
   readonly exit: Exit;
+  /** What its secrets owe now. */
+  readonly debts: readonly DebtView[];
 }
 
 export interface FollowOptions {
@@ -41,13 +54,17 @@ export async function follow(
   }
   const ids = [...new Set(started.map((one) => one.rotation).filter((id) => id !== null))];
   const finals = new Map<string, Progress['final']>();
+  const phases = new Map<string, string>();
   if (ids.length > 0 && !io.signal.aborted) {
     const quiet = signOfLife(io);
     try {
       for await (const progress of service.watch(ids, patienceMs, io.signal)) {
         quiet.heard(progress);
         finals.set(progress.rotation, progress.final);
-        io.err(progressText(progress));
+        // What it waits for, where that is long, is said at the end.
+        const isSame = phases.get(progress.rotation) === progress.phase;
+        if (!isSame || progress.final !== 'waiting') io.err(progressText(progress));
+        phases.set(progress.rotation, progress.phase);
       }
     } catch (error) {
       if (!io.signal.aborted) throw error;
@@ -63,13 +80,15 @@ export async function follow(
     const view = one.rotation === null ? null : (views.get(one.rotation) ?? null);
     const final = one.rotation === null ? null : (finals.get(one.rotation) ?? null);
     const exit = view === null ? exitOfStarted(one) : exitOfRotation(view, owed, waitingIs, wanted);
-    return { secret: one.secret, started: one, view, final, exit };
+    const debts = (view?.secrets ?? []).flatMap((secret) => owed.get(secret)?.debts ?? []);
+    return { secret: one.secret, started: one, view, final, exit, debts };
   });
 }
 
 interface Owed {
   readonly person: boolean;
   readonly rotations: ReadonlySet<string>;
+  readonly debts: readonly DebtView[];
 }
 
 /** A rotation ends and leaves its debts: those that can be paid at once are waited for, so that what is said is true. */
@@ -95,6 +114,7 @@ async function debtsOf(
         {
           person: debts.some((debt) => debt.needsPerson),
           rotations: new Set(debts.map((debt) => debt.rotation)),
+          debts,
         },
       ]),
     );
@@ -126,9 +146,9 @@ function progressText(progress: Progress): string {
 }
 
 export function startedText(started: Started): string {
-  const next = started.next === null ? '' : ` Next: ${started.next}`;
+  const next = started.next === null ? '' : `Next: ${started.next}\n`;
   const code = started.code === null ? '' : ` (${started.code})`;
-  return `${started.secret}: ${started.message}${code}${next}\n`;
+  return `${started.secret}: ${started.message}${code}\n${next}`;
 }
 
 function signOfLife(io: Io): { heard(progress: Progress): void; stop(): void } {

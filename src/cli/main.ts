@@ -1,8 +1,9 @@
 /** The command line as a whole: finds the command, loads it alone, turns what happens into an exit code. */
 import { Command, CommanderError } from 'commander';
-import { addCommonOptions, type CommonOptions } from './command.ts';
+import { addCommonOptions, type Call, type CommandModule, type CommonOptions } from './command.ts';
 import { commands } from './commands.ts';
 import { type Exit, exitCodes, printError } from './exit.ts';
+import { wrapLines } from './print.ts';
 import type { Io, ProgramName } from './io.ts';
 import { programVersion } from '../version.ts';
 
@@ -20,38 +21,51 @@ export async function runProcess(program: ProgramName): Promise<void> {
   process.stdout.write('', () => process.stderr.write('', () => process.exit(code)));
 }
 
-/** Runs one command line; returns its exit code. Prints every error itself. */
-export async function main(argv: readonly string[], io: Io): Promise<number> {
+/** What is done with a command line that could be read. */
+type Act = (module: CommandModule, call: Call) => Promise<Exit>;
+
+/** Runs one command line; returns its exit code. Prints every error itself. `act`: a test reads the line and does nothing. */
+export async function main(
+  argv: readonly string[],
+  given: Io,
+  act: Act = (module, call) => module.run(call),
+): Promise<number> {
   const args = normalize(argv);
-  const name = chosen(args, io.program);
+  const name = chosen(args, given.program);
+  const io = isVerbatim(name, args) ? given : fitting(given);
   let exit: Exit = 'ok';
   const root = newRoot(io);
   for (const [each, entry] of Object.entries(commands)) {
     const command = root.command(`${each} ${entry.arguments}`.trim(), {
       isDefault: each === 'serve' && name === 'serve',
     });
-    command.description(entry.summary).configureHelp({ showGlobalOptions: true });
+    command
+      .description(entry.summary)
+      .configureHelp({ showGlobalOptions: true })
+      .showHelpAfterError(`Next: ${io.program} ${each} --help`);
     if (each !== name) continue;
     const module = await entry.load();
     module.configure(command);
     command.action(async () => {
-      exit = await module.run({ io, args: command.args, options: command.optsWithGlobals() });
+      exit = await act(module, { io, args: command.args, options: command.optsWithGlobals() });
     });
   }
   try {
     if (name === null && !args.some((arg) => isHelp(arg) || isVersion(arg))) {
       if (args.length === 0) {
-        io.out(root.helpInformation());
+        root.outputHelp();
         return exitCodes.ok;
       }
     }
+    refuseUnknownHelp(root, args);
     await root.parseAsync([...args], { from: 'user' });
   } catch (thrown) {
     if (thrown instanceof CommanderError) {
       if (thrown.exitCode === 0) return exitCodes.ok;
       // Commander has said it on stderr; whoever reads JSON reads stdout.
       if (args.includes('--json')) {
-        const error = { code: 'usage', message: thrown.message, effect: 'none' };
+        const message = withoutValues(thrown.message).trimEnd();
+        const error = { code: 'usage', message, effect: 'none' };
         io.out(`${JSON.stringify({ ok: false, error })}\n`);
       }
       return exitCodes.usage;
@@ -72,12 +86,13 @@ function newRoot(io: Io): Command {
     )
     .version(programVersion())
     .helpCommand('help [command]', 'explain a command')
-    .showHelpAfterError(`(${io.program} --help explains)`)
+    .showHelpAfterError(`Next: ${io.program} --help`)
     .exitOverride()
     .configureOutput({
       writeOut: (text) => io.out(text),
       writeErr: (text) => io.err(text),
-      outputError: (text, write) => write(withoutValues(text)),
+      outputError: (text, write) =>
+        write(withoutValues(text).replace(/^error: /, `${io.program}: `)),
       getOutHelpWidth: () => io.columns,
       getErrHelpWidth: () => io.columns,
     });
@@ -98,8 +113,8 @@ Exit codes: 0 done, 1 unexpected, 2 usage, 3 refused, 4 failed and rolled back,
 /** Takes out of commander's messages what a person may have typed in the place of a prompt: `supply NAME VALUE`, `--password=VALUE`. */
 function withoutValues(text: string): string {
   return text
-    .replace(/^(error: too many arguments\b.*? but got \d+):.*$/ms, '$1.\n')
-    .replace(/^(error: unknown option '[^'=]*)=.*'$/ms, "$1'");
+    .replace(/^(error: too many arguments\b.*? but got \d+):.*$/s, '$1.\n')
+    .replace(/^(error: unknown option '[^'=]*)=.*'/s, "$1'");
 }
 
 /** `--now` is how it is called out in an emergency; inside it is a command like the others. */
@@ -116,15 +131,47 @@ function normalize(argv: readonly string[]): readonly string[] {
 
 /** The command's name, found the way commander will find it: options with values are skipped with their values. */
 function chosen(args: readonly string[], program: ProgramName): string | null {
-  const probe = new Command();
-  addCommonOptions(probe);
-  const { operands } = probe.parseOptions([...args]);
-  const [first, second] = operands;
+  const [first, second] = operandsOf(args);
   if (first === 'help')
     return second !== undefined && Object.hasOwn(commands, second) ? second : null;
   if (first !== undefined) return Object.hasOwn(commands, first) ? first : null;
   if (program !== 'rotated') return null;
   return args.some((arg) => isVersion(arg)) ? null : 'serve';
+}
+
+/** None where an option lacks its value: commander says so when it parses the whole line. */
+function operandsOf(args: readonly string[]): readonly string[] {
+  const probe = new Command().exitOverride().configureOutput({ writeErr: () => {} });
+  addCommonOptions(probe);
+  try {
+    return probe.parseOptions([...args]).operands;
+  } catch {
+    return args.filter((arg) => !arg.startsWith('-'));
+  }
+}
+
+/** Commander itself would print all of the help, and not say why. */
+function refuseUnknownHelp(root: Command, args: readonly string[]): void {
+  const [first, second] = operandsOf(args);
+  if (first !== 'help' || second === undefined || Object.hasOwn(commands, second)) return;
+  root.error(`error: unknown command '${second}'`);
+}
+
+/** Values, logs, and what is to be pasted elsewhere. */
+function isVerbatim(name: string | null, args: readonly string[]): boolean {
+  if (args.some((arg) => arg === '--json' || arg === '--markdown')) return true;
+  if (name === 'serve') return !args.includes('--check');
+  return name === 'read' || name === 'schema';
+}
+
+/** What goes to a terminal is broken at its width; what goes to a program stays as it is. */
+function fitting(io: Io): Io {
+  const fit = (text: string) => wrapLines(text, io.columns);
+  return {
+    ...io,
+    out: (text) => io.out(io.outIsTerminal ? fit(text) : text),
+    err: (text) => io.err(io.errIsTerminal ? fit(text) : text),
+  };
 }
 
 function isHelp(arg: string): boolean {

@@ -4,8 +4,8 @@ import { RotatedError } from '../errors.ts';
 import { parseDuration } from '../policy/duration.ts';
 import type { Call } from './command.ts';
 import { worst } from './exit.ts';
-import type { Outcome } from './follow.ts';
-import { duration } from './print.ts';
+import { debtText, type Outcome } from './follow.ts';
+import { duration, stepsApart } from './print.ts';
 
 const waitDefault = '30s';
 
@@ -48,7 +48,7 @@ export function printOutcomes(call: Call, outcomes: readonly Outcome[], note: st
   if (note !== null) io.err(`${note}\n`);
 }
 
-function outcomeText({ secret, started, view }: Outcome): string {
+function outcomeText({ secret, started, view, debts }: Outcome): string {
   if (view === null) return `${secret}: ${started.message}\n`;
   const lines = [`${secret}: ${view.phase}, ${duration(tookMs(view))} after the start`];
   if (view.parked !== null) {
@@ -63,6 +63,7 @@ function outcomeText({ secret, started, view }: Outcome): string {
   for (const consumer of view.unconfirmedConsumers) {
     lines.push(`  not confirmed by ${consumer}: it cannot tell which generation it uses`);
   }
+  for (const debt of debts) lines.push(`  ${stepsApart(debtText(debt))}`);
   return `${lines.join('\n')}\n`;
 }
 

@@ -28,6 +28,11 @@ export function instant(at: number): string {
   return `${new Date(at).toISOString().slice(0, 19)}Z`;
 }
 
+/** For columns. */
+export function minute(at: number): string {
+  return `${new Date(at).toISOString().slice(0, 16)}Z`;
+}
+
 export function timeOfDay(at: number): string {
   return new Date(at).toISOString().slice(11, 19);
 }
@@ -71,6 +76,39 @@ export function table(
 
 function cut(text: string, width: number): string {
   return text.length <= width ? text : `${text.slice(0, Math.max(0, width - 1))}…`;
+}
+
+/**
+ * Long lines broken at spaces, what follows indented by two more. Lines that hold a command to copy (`Next:`, `Run:`) stay
+ * whole: a terminal shows them over several lines by itself.
+ */
+export function wrapLines(text: string, width: number): string {
+  return text
+    .split('\n')
+    .map((line) =>
+      line.length <= width || /^\s*(Next|Run): /.test(line) ? line : wrap(line, width),
+    )
+    .join('\n');
+}
+
+function wrap(line: string, width: number): string {
+  const indent = `${/^ */.exec(line)?.[0] ?? ''}  `;
+  const lines: string[] = [];
+  let rest = line;
+  while (rest.length > width) {
+    const at = rest.lastIndexOf(' ', width);
+    // One word fills the line: whoever copies it wants it whole.
+    const end = at > indent.length ? at : rest.indexOf(' ', width);
+    if (end === -1) break;
+    lines.push(rest.slice(0, end).trimEnd());
+    rest = `${indent}${rest.slice(end + 1).trimStart()}`;
+  }
+  return [...lines, rest].join('\n');
+}
+
+/** `… Next: do this` as lines of their own, so that what is to be typed can be seen and copied. */
+export function stepsApart(text: string): string {
+  return text.replaceAll(/ (?=(?:Next|Run): )/g, '\n  ');
 }
 
 export function plural(count: number, one: string, many = `${one}s`): string {

@@ -8,7 +8,8 @@ export interface IncidentRow {
   readonly rotation: string | null;
   readonly provider: string | null;
   readonly result: string;
-  readonly oldKey: 'dead' | 'still live';
+  /** none: it was the first, there was nothing to end. */
+  readonly oldKey: 'dead' | 'still live' | 'none';
   readonly startedAt: number | null;
   readonly mintedAt: number | null;
   readonly swappedAt: number | null;
@@ -46,13 +47,14 @@ export function incidentRow(
     ...(view?.parked ? [view.parked.next] : []),
     ...debts.filter((debt) => debt.needsPerson).map((debt) => debt.instructions),
   ];
-  const dead = deadAt !== null && debts.length === 0;
+  const isSettled = view?.phase === 'retired' && debts.length === 0;
+  const ended = deadAt === null ? 'none' : 'dead';
   return {
     secret,
     rotation: started.rotation,
     provider: status?.provider ?? null,
     result: view === null ? started.outcome : view.parked === null ? view.phase : 'parked',
-    oldKey: dead ? 'dead' : 'still live',
+    oldKey: isSettled ? ended : 'still live',
     startedAt: view?.startedAt ?? null,
     mintedAt: phaseAt('minted'),
     swappedAt: phaseAt('promoted'),
@@ -71,9 +73,14 @@ export function incidentRow(
 
 export function incidentText(incident: Incident, columns: number): string {
   const { secrets, startedAt, endedAt } = incident;
-  const dead = secrets.filter((one) => one.oldKey === 'dead').length;
+  const count = (oldKey: IncidentRow['oldKey']) =>
+    secrets.filter((one) => one.oldKey === oldKey).length;
+  const olds = secrets.length - count('none');
+  const took = duration(endedAt - startedAt);
   const lines = [
-    `${dead} of ${plural(secrets.length, 'old key')} dead after ${duration(endedAt - startedAt)}.`,
+    olds === 0
+      ? `There was no old key to end; the first was made in ${took}.`
+      : `${count('dead')} of ${plural(olds, 'old key')} dead after ${took}.`,
     `By ${incident.by}, mode ${incident.mode ?? 'as each policy says'}, reason: ${incident.reason ?? 'none given'}.`,
     '',
     table(

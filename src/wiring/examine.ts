@@ -38,6 +38,15 @@ export async function examine(
       mend: 'Write a first one: rotate init.',
     });
   }
+  for (const name of complete ? (only ?? []) : []) {
+    if (policies.has(name)) continue;
+    findings.push({
+      name: 'policy-unknown',
+      level: 'red',
+      message: `No policy is named ${name}.`,
+      mend: 'rotate plan lists the names there are.',
+    });
+  }
   for (const warning of deployment.warnings) {
     findings.push({ name: 'key', level: 'amber', message: warning });
   }

@@ -74,9 +74,10 @@ function formsOf(window: Buffer): readonly (readonly [form: string, text: string
     ['hex', hex],
     ['hex in upper case', hex.toUpperCase()],
     ...[0, 1, 2].flatMap((offset) =>
-      (['base64', 'base64url'] as const).map(
-        (form): [string, string] => [form, insideBase64(window, offset, form)],
-      ),
+      (['base64', 'base64url'] as const).map((form): [string, string] => [
+        form,
+        insideBase64(window, offset, form),
+      ]),
     ),
   ];
   const texts = forms.map(([, text]) => text);

@@ -84,7 +84,8 @@ function provide(): void {
     case 'mint':
       if (secret === 'exec-reason' || count >= 4) return end(0, mine);
       if (count === 0) return fail(70, value + adminKey);
-      if (count === 1) return end(0, { error: { code: 'unavailable', message: value, ref: value } });
+      if (count === 1)
+        return end(0, { error: { code: 'unavailable', message: value, ref: value } });
       if (count === 2) return end(0, { ref: value, fields: { value } });
       return end(0, { ref: 5, fields: { value }, scopes: [value] });
     case 'verify': {

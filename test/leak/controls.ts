@@ -73,7 +73,10 @@ export async function plantControls(
   return controls;
 }
 
-export function foundControls(controls: readonly Control[], hits: readonly Hit[]): readonly string[] {
+export function foundControls(
+  controls: readonly Control[],
+  hits: readonly Hit[],
+): readonly string[] {
   return controls
     .filter(({ source, where }) =>
       hits.some((hit) => hit.canary === source && where.test(hit.where)),

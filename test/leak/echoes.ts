@@ -29,7 +29,7 @@ export async function startEchoes(): Promise<Echoes> {
       counts.set(path, nth);
       stir.resolve();
       stir = Promise.withResolvers();
-      const sent = String(request.headers.authorization ?? '');
+      const sent = request.headers.authorization ?? '';
       if (sent.startsWith('Bearer ')) credentials.set(sent.slice('Bearer '.length), path);
       const text = JSON.stringify({ sent, body, known });
       const echo = { 'content-type': 'application/json', 'x-sent': encodeURIComponent(sent) };

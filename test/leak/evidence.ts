@@ -27,7 +27,11 @@ export function createEvidence(): Evidence {
       for (const name of readdirSync(directory, { recursive: true }) as string[]) {
         const bytes = contentOf(path.join(directory, name));
         // The name of a file may give something away as well.
-        items.push({ where: `the name of a file in ${where}`, bytes: Buffer.from(name), declared: [] });
+        items.push({
+          where: `the name of a file in ${where}`,
+          bytes: Buffer.from(name),
+          declared: [],
+        });
         if (bytes === null) continue;
         items.push({ where: `${where}: ${name}`, bytes, declared: declared[name] ?? [] });
       }

@@ -20,7 +20,7 @@ import { placesIn } from './stage.ts';
 const ask: Ask = { actor: { id: 'leak', channel: 'command', proven: true }, reason: 'leak check' };
 const everything = { names: [], tags: [], providers: [], consumers: [], all: true };
 /** Retries wait some seconds; a rotation that has not ended then never will. */
-const withinMs = 25_000;
+const withinMs = 12_000;
 
 export async function driveInside(world: World): Promise<void> {
   const { canaries, echoes, evidence, taken } = world;
@@ -97,8 +97,14 @@ export async function driveInside(world: World): Promise<void> {
 
 /** In every way that a value is commonly printed. */
 function show(evidence: Evidence, where: string, what: unknown): void {
-  evidence.text(`${where}, inspected`, inspect(what, { depth: 14, showHidden: true, getters: true }));
-  evidence.text(`${where}, as a text`, `${String(what)} ${what instanceof Error ? what.stack : ''}`);
+  evidence.text(
+    `${where}, inspected`,
+    inspect(what, { depth: 14, showHidden: true, getters: true }),
+  );
+  evidence.text(
+    `${where}, as a text`,
+    `${String(what)} ${what instanceof Error ? what.stack : ''}`,
+  );
   let json = '';
   try {
     json = JSON.stringify(what) ?? '';

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Ended, runProgram } from '../support/rotated.ts';
 import type { Evidence } from './evidence.ts';
 
@@ -58,7 +59,9 @@ export function rotateIn(places: Places, evidence: Evidence): Rotate {
       env: places.env,
       ...(input === undefined ? {} : { input }),
     });
-    const where = `${program} ${args.slice(0, 3).join(' ')}`;
+    // A report must not show what was typed.
+    const words = args.slice(0, 3).map((word) => (/^[a-z-]{1,20}$/.test(word) ? word : '…'));
+    const where = `${program} ${words.join(' ')}`;
     evidence.text(`${where}: stdout`, ended.out, declared);
     evidence.text(`${where}: stderr`, ended.err, declared);
     return ended;
@@ -116,4 +119,31 @@ export function startService(
 
 function isRunning(child: ChildProcess): boolean {
   return child.exitCode === null && child.signalCode === null;
+}
+
+/** What takes longer never comes, and whatever runs is to be ended. */
+const patienceMs = 40_000;
+const pollEveryMs = 50;
+
+/** Throws, naming what was waited for, where it does not come. */
+export async function within<T>(what: string, promise: Promise<T>): Promise<T> {
+  const over = new AbortController();
+  const tooLate = sleep(patienceMs, undefined, { signal: over.signal }).then(() => {
+    throw new Error(`${what}: not within ${patienceMs} ms`);
+  });
+  try {
+    return await Promise.race([promise, tooLate]);
+  } finally {
+    over.abort();
+    tooLate.catch(() => undefined);
+  }
+}
+
+/** Asks again and again, since nobody tells. */
+export async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
+  const endsAt = performance.now() + patienceMs;
+  while (!(await isSo())) {
+    if (performance.now() > endsAt) throw new Error(`${what}: not within ${patienceMs} ms`);
+    await sleep(pollEveryMs);
+  }
 }

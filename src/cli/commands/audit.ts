@@ -54,6 +54,9 @@ export function run(call: Call): Promise<Exit> {
     const print = (line: AuditLine) =>
       io.out(options.json === true ? `${JSON.stringify(lineJson(line))}\n` : lineText(line));
     for (const line of lines) print(line);
+    if (lines.length === 0 && options['follow'] !== true) {
+      io.out(`No line${secret === null ? '' : ` about ${secret}`}.\n`);
+    }
     let next = (lines.at(-1)?.seq ?? 0) + 1;
     while (options['follow'] === true && !io.signal.aborted) {
       await io.clock.sleep(followEveryMs, io.signal).catch(() => undefined);
@@ -169,7 +172,9 @@ function lineJson(line: AuditLine) {
 
 function lineText(line: AuditLine): string {
   const { at, actor, action, secret, rotation, reason, outcome, detail } = eventOf(line);
-  const facts = Object.entries(detail).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
+  const facts = Object.entries({ ...detail, rotation })
+    .filter(([, value]) => value !== null)
+    .map(([key, value]) => `${key}=${factText(key, value)}`);
   return `${[
     String(line.seq).padStart(5),
     instant(at),
@@ -178,9 +183,14 @@ function lineText(line: AuditLine): string {
     outcome === 'done' ? '' : outcome,
     `by ${actor.id}${actor.proven ? '' : '?'}`,
     reason === null ? '' : `(${reason})`,
-    rotation === null ? '' : `rotation=${rotation}`,
     ...facts,
   ]
     .filter((part) => part !== '')
     .join(' ')}\n`;
+}
+
+function factText(key: string, value: unknown): string {
+  if (key.endsWith('At') && typeof value === 'number') return instant(value);
+  if (typeof value === 'string' && /^[\w./:-]+$/.test(value)) return value;
+  return JSON.stringify(value);
 }

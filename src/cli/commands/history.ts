@@ -1,11 +1,11 @@
 /** The command `rotate history`: the rotations so far, or one of them in full. */
 import type { Command } from 'commander';
 import { RotatedError } from '../../errors.ts';
-import type { RotationView } from '../../rotation/service.ts';
+import type { RotationView, Service } from '../../rotation/service.ts';
 import { type Call, only } from '../command.ts';
 import { withService } from '../connect.ts';
 import type { Exit } from '../exit.ts';
-import { instant, shortDuration, table } from '../print.ts';
+import { minute, shortDuration, table } from '../print.ts';
 import { rotationText } from '../rotation-text.ts';
 
 export function configure(command: Command): void {
@@ -26,7 +26,7 @@ export function run(call: Call): Promise<Exit> {
   const secret = call.args.length === 0 ? null : only(call.args, 'history');
   return withService(call, 'look', async ({ service, note }): Promise<Exit> => {
     if (id !== null) {
-      const rotation = await service.rotation(id);
+      const rotation = await rotationOf(service, id);
       if (rotation === null) {
         throw new RotatedError('not-found', `There is no rotation ${id}.`, {
           next: 'Run: rotate history',
@@ -42,30 +42,50 @@ export function run(call: Call): Promise<Exit> {
     const rotations = await service.history(secret, most);
     if (options.json === true) io.out(`${JSON.stringify({ ok: true, rotations, note })}\n`);
     else
-      io.out(rotations.length === 0 ? 'No rotation yet.\n' : historyTable(rotations, io.columns));
+      io.out(
+        rotations.length === 0
+          ? `No rotation${secret === null ? '' : ` of ${secret}`} yet.\n`
+          : historyTable(rotations, io.columns),
+      );
     return 'ok';
   });
 }
 
+/** By its id, or by as much of its beginning as the table shows. Throws where several begin so. */
+async function rotationOf(service: Service, id: string): Promise<RotationView | null> {
+  const exact = await service.rotation(id);
+  if (exact !== null || id.length < shownIdLength) return exact;
+  const all = await service.history(null, searchedMost);
+  const [found, other] = all.filter((one) => one.id.startsWith(id));
+  if (other === undefined) return found ?? null;
+  throw new RotatedError('refused', `Several rotations begin with ${id}.`, {
+    next: `Say more of the id: rotate history --json shows it whole.`,
+  });
+}
+
+/** Of 28: the instant, to the millisecond, and 16 random bits. */
+const shownIdLength = 16;
+const searchedMost = 100_000;
+
 function historyTable(rotations: readonly RotationView[], columns: number): string {
   return table(
     [
-      { title: 'STARTED', widthMax: 20 },
-      { title: 'SECRET', widthMax: 24 },
+      { title: 'STARTED', widthMax: 17 },
+      { title: 'SECRET', widthMax: 30 },
       { title: 'KIND', widthMax: 9 },
-      { title: 'PHASE', widthMax: 12 },
-      { title: 'TOOK', widthMax: 5, right: true },
-      { title: 'ROTATION', widthMax: 28 },
+      { title: 'PHASE', widthMax: 11 },
+      { title: 'TOOK', widthMax: 4, right: true },
+      { title: 'ROTATION', widthMax: shownIdLength },
     ],
     rotations.map((one) => [
-      instant(one.startedAt),
+      minute(one.startedAt),
       one.secrets.join(','),
       one.kind,
       one.parked === null ? one.phase : 'parked',
       one.endedAt === null ? '-' : shortDuration(one.endedAt - one.startedAt),
-      one.id,
+      one.id.slice(0, shownIdLength),
     ]),
-    // The id is what the next command needs: never cut it.
-    Math.max(columns, 110),
+    // Whatever the next command needs is never cut: names are the widest, and give way first.
+    Math.max(columns, 80),
   );
 }

@@ -55,20 +55,28 @@ export async function run(call: Call): Promise<Exit> {
     );
     return 'ok';
   }
+  const usual = path.join(io.directory, 'schedules') === places.policies;
+  const where = usual ? '' : ` --policies ${places.policies}`;
+  const steps = [
+    [`rotated --check${where}`, 'is all of it right?'],
+    [`rotated${where}`, 'run the service'],
+    ['rotate status', 'in another terminal'],
+  ];
+  const width = Math.max(...steps.map(([command = '']) => command.length));
   io.out(
     `${[
       ...made.map((file) => `made ${file}`),
       ...(made.length === 0 ? ['everything was there: nothing was changed'] : []),
       '',
       'Next:',
-      `  rotated --check --policies ${places.policies}   is all of it right?`,
-      `  rotated --policies ${places.policies}           run the service`,
-      '  rotate status                         in another terminal',
+      ...steps.map(([command = '', what = '']) => `  ${command.padEnd(width)}   ${what}`),
       ...(keyFile === null
         ? []
         : [
             '',
-            `Keep a copy of ${keyFile} apart from the state in ${places.state}: neither opens without the other.`,
+            'Keep a copy of the key apart from the state: neither opens without the other.',
+            `  key    ${keyFile}`,
+            `  state  ${places.state}`,
           ]),
     ].join('\n')}\n`,
   );

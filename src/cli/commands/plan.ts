@@ -32,7 +32,7 @@ function planText(plan: Plan): string {
       ? '  rotates only when asked'
       : `  next: ${plan.runs.map((at) => instant(at)).join(', ')}`,
     ...plan.steps.map(({ phase, what, afterMs }) => {
-      const when = afterMs === null ? 'then' : `+${duration(afterMs)}`;
+      const when = afterMs === null ? 'then' : afterMs === 0 ? 'at once' : `+${duration(afterMs)}`;
       return `  ${when.padEnd(9)} ${phase.padEnd(11)} ${what}`;
     }),
     ...plan.warnings.map((text) => `  ! ${text}`),

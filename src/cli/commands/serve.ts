@@ -28,11 +28,14 @@ export async function run(call: Call): Promise<Exit> {
     const { check } = await import('../check.ts');
     return check(call, { reach: options['reach'] === true });
   }
+  const listen = typeof options['listen'] === 'string' ? options['listen'] : null;
+  const { parseListen } = await import('../../daemon/health.ts');
+  if (listen !== null) parseListen(listen);
   const { runDaemon } = await import('../../daemon/daemon.ts');
   const { logLevels } = await import('../../daemon/logs.ts');
   await runDaemon({
     places: placesOf(call),
-    listen: typeof options['listen'] === 'string' ? options['listen'] : null,
+    listen,
     level: logLevels.find((level) => level === options['logLevel']) ?? 'info',
     pretty: io.outIsTerminal && options.json !== true,
     env: io.env,

@@ -4,7 +4,8 @@ import type { SecretStatus, ServiceStatus } from '../../rotation/service.ts';
 import { addSelectorOptions, type Call, selectorOrAll } from '../command.ts';
 import { withService } from '../connect.ts';
 import type { Exit } from '../exit.ts';
-import { duration, instant, plural, shortDuration, table } from '../print.ts';
+import { debtText } from '../follow.ts';
+import { duration, instant, shortDuration, stepsApart, table } from '../print.ts';
 import { rotationText } from '../rotation-text.ts';
 
 const watchEveryMs = 1_000;
@@ -48,7 +49,7 @@ export function statusTable(status: ServiceStatus, now: number, columns: number)
   const warnings = [
     ...status.warnings,
     ...status.secrets.flatMap((one) => attention(one, now).map((text) => `${one.secret}: ${text}`)),
-  ].map((text) => `! ${text}\n`);
+  ].map((text) => `! ${stepsApart(text)}\n`);
   if (status.secrets.length === 0) return `No secret has a policy.\n${warnings.join('')}`;
   return (
     table(
@@ -103,13 +104,7 @@ function attention(one: SecretStatus, now: number): string[] {
   if (one.lastResult !== null && one.lastResult.error !== null) {
     lines.push(`last rotation ${one.lastResult.phase}: ${one.lastResult.error}`);
   }
-  for (const debt of one.debts) {
-    const why = debt.lastError === null ? '' : `, ${debt.lastError}`;
-    const who = debt.needsPerson ? ` ${debt.instructions ?? 'needs a person'}` : '';
-    lines.push(
-      `owes: ${debt.kind} ${debt.ref ?? ''} (${plural(debt.attempts, 'attempt')}${why}).${who}`,
-    );
-  }
+  for (const debt of one.debts) lines.push(debtText(debt));
   return lines;
 }
 
@@ -128,7 +123,7 @@ function detailText(one: SecretStatus, now: number): string {
         `  ${consumer} ${instance}: ${state}, generation ${generation ?? 'none'}`,
     ),
     ...one.debts.map((debt) => `  debt ${debt.id}: ${debt.kind} ${debt.ref ?? ''}`.trimEnd()),
-    ...attention(one, now).map((text) => `  ! ${text}`),
+    ...attention(one, now).map((text) => `  ! ${stepsApart(text).replaceAll('\n', '\n  ')}`),
   ];
   const active = one.active === null ? '' : rotationText(one.active);
   return `${lines.join('\n')}\n${active}`;
