@@ -137,7 +137,7 @@ export function asRotatedError(error: unknown, effect: Effect, secret?: string):
   }
   const systemCode = (error as { code?: unknown } | null)?.code;
   const suffix =
-    typeof systemCode === 'string' && /^[A-Z0-9_]{2,40}$/.test(systemCode)
+    typeof systemCode === 'string' && /^(E[A-Z]{2,20}|(UND_)?ERR_[A-Z_]{2,40})$/.test(systemCode)
       ? ` (${systemCode})`
       : '';
   return new RotatedError('unexpected', `Unexpected ${kind}${suffix}.`, { effect, secret });
