@@ -10,7 +10,7 @@ import type { Call } from './command.ts';
 import { placesOf } from './connect.ts';
 import type { Exit } from './exit.ts';
 import { openToLook } from './open.ts';
-import { plural } from './print.ts';
+import { plural, stepsApart } from './print.ts';
 
 export interface CheckOptions {
   readonly reach: boolean;
@@ -60,6 +60,9 @@ export function printExamination(
     return red === 0 ? 'ok' : 'refused';
   }
   for (const problem of problems) io.out(`${problemText(problem, io.outIsTerminal, io.columns)}\n`);
+  if (problems.some(({ file }) => file === places.policies)) {
+    io.out('  Next: Name the folder of the policy files, --policies DIR; or begin: rotate init\n');
+  }
   for (const finding of findings) io.out(findingText(finding));
   io.out(
     red === 0
@@ -76,7 +79,7 @@ function problemText(problem: PolicyProblem, color: boolean, width: number): str
 function findingText({ name, level, message, place, why, mend }: Finding): string {
   const mark = { red: '✗', amber: '!', green: '✓' }[level];
   return [
-    `${mark} ${place === undefined ? '' : `${place}: `}${message} (${name})\n`,
+    `${mark} ${place === undefined ? '' : `${place}: `}${stepsApart(message)} (${name})\n`,
     why === undefined ? '' : `  Why: ${why}\n`,
     mend === undefined ? '' : `  Next: ${mend}\n`,
   ].join('');

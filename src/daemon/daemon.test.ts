@@ -1,33 +1,18 @@
 /** The service as a real process: what it owns, how it stops, what happens to one that hangs. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import { type Daemon, runProgram, startDaemon } from '../../test/support/rotated.ts';
 import { type ControlClient, reachControl } from '../control/client.ts';
 import { controlSocketPath } from '../control/socket-path.ts';
 
-const bin = path.resolve(import.meta.dirname, '../../bin');
 const everything = { names: [], tags: [], providers: [], consumers: [], all: true };
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
-
-interface Line extends Record<string, unknown> {
-  readonly message: string;
-}
-
-interface Running {
-  readonly child: ChildProcess;
-  readonly lines: Line[];
-  readonly errors: () => string;
-  /** The first line with this message, now or later. */
-  said(message: string): Promise<Line>;
-  exit(): Promise<number | null>;
-}
 
 function scene(policy = policyText('first', '30d')) {
   const folder = mkdtempSync(path.join(tmpdir(), 'daemon-'));
@@ -44,70 +29,14 @@ function policyText(name: string, every: string): string {
   return `secrets:\n  ${name}:\n    provider: { use: generated, kind: random }\n    backend: local://${name}\n    every: ${every}\n    grace: 1s\n`;
 }
 
-function run(program: string, args: readonly string[]): Running {
-  const child = spawn(process.execPath, [path.join(bin, program), ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const lines: Line[] = [];
-  let text = '';
-  let errors = '';
-  let wake: () => void = () => {};
-  child.stdout.on('data', (chunk: Buffer) => {
-    text += chunk.toString();
-    const parts = text.split('\n');
-    text = parts.pop() ?? '';
-    lines.push(...parts.filter(isJson).map((line) => JSON.parse(line) as Line));
-    wake();
-  });
-  child.stderr.on('data', (chunk: Buffer) => {
-    errors += chunk.toString();
-  });
-  const exited = once(child, 'close').then(([code]) => {
-    wake();
-    return code as number | null;
-  });
-  cleanups.push(async () => {
-    child.kill('SIGCONT');
-    child.kill('SIGKILL');
-    await exited;
-  });
-  return {
-    child,
-    lines,
-    errors: () => errors,
-    exit: () => exited,
-    said: async (message) => {
-      for (;;) {
-        const found = lines.find((line) => line.message === message);
-        if (found !== undefined) return found;
-        if (child.exitCode !== null) throw new Error(`ended without "${message}": ${errors}`);
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
-      }
-    },
-  };
+function run(args: readonly string[]): Daemon {
+  const daemon = startDaemon(args);
+  cleanups.push(() => daemon[Symbol.asyncDispose]());
+  return daemon;
 }
 
-async function rotate(places: readonly string[], args: readonly string[]) {
-  const child = spawn(process.execPath, [path.join(bin, 'rotate.js'), ...args, ...places], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let out = '';
-  let err = '';
-  child.stdout.on('data', (chunk: Buffer) => {
-    out += chunk.toString();
-  });
-  child.stderr.on('data', (chunk: Buffer) => {
-    err += chunk.toString();
-  });
-  const [code] = (await once(child, 'close')) as [number | null];
-  return { code, out, err };
-}
-
-function isJson(line: string): boolean {
-  return line.startsWith('{');
-}
+const rotate = (places: readonly string[], args: readonly string[]) =>
+  runProgram('rotate', [...args, ...places]);
 
 async function asked<T>(state: string, ask: (client: ControlClient) => Promise<T> | T): Promise<T> {
   const reached = await reachControl(controlSocketPath(state));
@@ -127,7 +56,7 @@ async function generationOf(state: string): Promise<number | undefined> {
 describe('the service', () => {
   test('rotates by its schedule and shows it on the socket, the health port and the metrics', async () => {
     const { state, args } = scene(policyText('first', '2s'));
-    const daemon = run('rotated.js', [...args, '--listen', '127.0.0.1:0']);
+    const daemon = run([...args, '--listen', '127.0.0.1:0']);
     const { health } = await daemon.said('ready');
     await expect.poll(() => generationOf(state), { timeout: 15_000 }).toBeGreaterThan(1);
     const get = (place: string) => fetch(`http://${String(health)}${place}`);
@@ -140,34 +69,34 @@ describe('the service', () => {
 
   test('stops in order at SIGTERM: exit 0, socket gone, and the next start goes on at once', async () => {
     const { state, args } = scene();
-    const daemon = run('rotated.js', args);
+    const daemon = run(args);
     await daemon.said('ready');
     daemon.child.kill('SIGTERM');
     expect(await daemon.exit()).toBe(0);
     await daemon.said('stopped');
     expect(existsSync(controlSocketPath(state))).toBe(false);
-    const next = run('rotated.js', args);
+    const next = run(args);
     await next.said('ready');
     expect(next.lines.some((line) => line.message.startsWith('waiting'))).toBe(false);
   });
 
   test('killed with SIGKILL, the next start needs no waiting and no cleaning up', async () => {
     const { state, args } = scene();
-    const daemon = run('rotated.js', args);
+    const daemon = run(args);
     await daemon.said('ready');
     daemon.child.kill('SIGKILL');
     await daemon.exit();
     expect(existsSync(controlSocketPath(state))).toBe(true);
-    const next = run('rotated.js', args);
+    const next = run(args);
     await next.said('ready');
     await expect.poll(() => generationOf(state), { timeout: 10_000 }).toBe(1);
   });
 
   test('a second one is refused and names the first', async () => {
     const { args } = scene();
-    const first = run('rotated.js', args);
+    const first = run(args);
     await first.said('ready');
-    const second = run('rotated.js', args);
+    const second = run(args);
     expect(await second.exit()).toBe(3);
     expect(second.errors()).toContain(`process ${first.child.pid}`);
     expect(second.errors()).toContain('state-busy');
@@ -176,10 +105,10 @@ describe('the service', () => {
 
   test('one that hangs is taken over; when it wakes up it stops and leaves the new one alone', async () => {
     const { state, args } = scene();
-    const hung = run('rotated.js', args);
+    const hung = run(args);
     await hung.said('ready');
     hung.child.kill('SIGSTOP');
-    const next = run('rotated.js', args);
+    const next = run(args);
     expect(await next.said('took the state directory over')).toMatchObject({ pid: hung.child.pid });
     await next.said('ready');
     hung.child.kill('SIGCONT');
@@ -190,7 +119,7 @@ describe('the service', () => {
 
   test('rotate asks it through the socket, and every line names who asked and why', async () => {
     const { args } = scene();
-    const daemon = run('rotated.js', args);
+    const daemon = run(args);
     await daemon.said('ready');
     const rotated = await rotate(args, ['run', 'first', '--reason', 'by hand', '--json']);
     expect(rotated.code, rotated.err).toBe(0);
@@ -211,7 +140,7 @@ describe('the service', () => {
 
   test('rotate --now works past one that hangs, says so with its pid, and status works meanwhile', async () => {
     const { args } = scene();
-    const hung = run('rotated.js', args);
+    const hung = run(args);
     await hung.said('ready');
     await rotate(args, ['run', 'first']);
     hung.child.kill('SIGSTOP');
@@ -229,7 +158,7 @@ describe('the service', () => {
 
   test('an edit is picked up live, and a broken file leaves the last good policies running', async () => {
     const { state, policies, args } = scene();
-    const daemon = run('rotated.js', args);
+    const daemon = run(args);
     await daemon.said('ready');
     const names = async () => {
       const { secrets } = await asked(state, ({ service }) => service.status(everything));
@@ -245,7 +174,7 @@ describe('the service', () => {
 
   test('SIGHUP reads the policies again', async () => {
     const { args } = scene();
-    const daemon = run('rotated.js', args);
+    const daemon = run(args);
     await daemon.said('ready');
     const before = daemon.lines.filter((line) => line.message === 'policies in use').length;
     daemon.child.kill('SIGHUP');
@@ -255,7 +184,7 @@ describe('the service', () => {
 
   test('SIGUSR1 does not open the inspector', async () => {
     const { state, args } = scene();
-    const daemon = run('rotated.js', args);
+    const daemon = run(args);
     await daemon.said('ready');
     daemon.child.kill('SIGUSR1');
     // An answer after the signal shows that it was dealt with.
@@ -265,7 +194,7 @@ describe('the service', () => {
 
   test('a policy folder that is not there keeps it from starting', async () => {
     const { args } = scene();
-    const daemon = run('rotated.js', [...args, '--policies', '/nowhere/at/all']);
+    const daemon = run([...args, '--policies', '/nowhere/at/all']);
     expect(await daemon.exit()).toBe(3);
     expect(daemon.errors()).toContain('/nowhere/at/all');
   });

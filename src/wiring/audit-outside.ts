@@ -99,7 +99,7 @@ async function failing(shipping: Shipping): Promise<string[]> {
     const { error, since } = failing;
     const next = error.next === '' ? '' : ` Next: ${error.next}`;
     return [
-      `Audit sink ${name} fails since ${new Date(since).toISOString()}, ${behind} lines wait for it: ${error.message}${next}`,
+      `Audit sink ${name} fails since ${new Date(since).toISOString().slice(0, 19)}Z, ${behind} lines wait for it: ${error.message}${next}`,
     ];
   });
 }

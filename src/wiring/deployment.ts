@@ -122,7 +122,8 @@ export async function openDeployment(options: DeploymentOptions): Promise<Deploy
     log,
     timing: overrides.auditTiming ?? {},
   });
-  const journal = telling(wrapped, outside);
+  const hasSinks = (options.auditSinks ?? []).length > 0;
+  const journal = hasSinks ? telling(wrapped, outside) : wrapped;
   const stop = new AbortController();
   try {
     await refuseUnknownKeys(journal, ring);

@@ -104,6 +104,24 @@ describe('places', () => {
     expect(findPlaces({ state, policies: '/etc/two' }, around({})).policies).toBe('/etc/two');
     expect(statSync(path.join(state, 'deployment.json')).mode & 0o777).toBe(0o600);
   });
+
+  test('audit sinks are said, from the environment, or those of the last owner; none ends them', () => {
+    const state = path.join(folder, 'state');
+    mkdirSync(state);
+    const sinks = (auditSink: readonly string[], env: Record<string, string> = {}) =>
+      findPlaces({ state, auditSink }, around(env));
+    const env = { ROTATED_AUDIT_SINKS: 'file:a.jsonl; exec:ship --to x ;' };
+    expect(sinks([]).auditSinks).toEqual([]);
+    const named = sinks([], env);
+    expect(named.auditSinks).toEqual([`file:${path.join(folder, 'a.jsonl')}`, 'exec:ship --to x']);
+    recordPlaces(named);
+    expect(sinks([]).auditSinks).toEqual(named.auditSinks);
+    expect(sinks(['file:/b', 'file:/b'], env).auditSinks).toEqual(['file:/b']);
+    expect(sinks(['none']).auditSinks).toEqual([]);
+    expect(() => sinks(['none', 'file:/b'])).toThrow('"none" is no audit sink');
+    recordPlaces(sinks(['none']));
+    expect(sinks([]).auditSinks).toEqual([]);
+  });
 });
 
 describe('owning', () => {

@@ -85,8 +85,9 @@ function verify(call: Call): Promise<Exit> {
     }
     io.out(`${plural(answer.lines, 'line')}, none edited, removed, reordered or cut.\n`);
     for (const { sink, lines, checkpoints, unchecked } of sinks) {
-      const same = `holds the same ${plural(lines, 'line')}, ${plural(checkpoints, 'checkpoint')}.`;
-      io.out(unchecked === null ? `${sink} ${same}\n` : `${sink} not compared. ${unchecked}\n`);
+      const same = lines === answer.lines ? 'the same' : 'the first';
+      const held = `holds ${same} ${plural(lines, 'line')}, ${plural(checkpoints, 'checkpoint')}.`;
+      io.out(unchecked === null ? `${sink} ${held}\n` : `${sink} not compared. ${unchecked}\n`);
     }
     return 'ok';
   });

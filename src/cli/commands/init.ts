@@ -20,7 +20,7 @@ secrets:
     backend: local://first-token
     every: 30d
     grace: 1h
-    # Who uses it: write it into a file and reload its reader. See the README for http, exec and signal.
+    # Who uses it: write it into a file and reload its reader. For http, exec and signal see docs/consumers.md.
     # consumers:
     #   - file: { path: /run/my-server/token.json, format: json, then: { signal: SIGHUP, pidfile: /run/my-server.pid } }
 `;
