@@ -47,8 +47,9 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   'src/rotation': [
     ...leaves,
     types.policy,
-    // Pure: what an edit changed.
+    // Pure: what an edit changed, how a duration is written.
     'src/policy/edit.ts',
+    'src/policy/duration.ts',
     types.journal,
     'type src/backend/backend.ts',
     'type src/provider/provider.ts',

@@ -1,7 +1,7 @@
 /** The state directory itself: its modes, its file system, and the empty database file, whatever the umask. */
 import { constants, readFileSync, statfsSync } from 'node:fs';
 import { access, mkdir, open, stat } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { RotatedError } from '../errors.ts';
 import { corrupt } from './database.ts';
 
@@ -124,7 +124,9 @@ function mountType(directory: string): string | null {
 async function makeDirectory(folder: string): Promise<void> {
   if ((await statOrNull(folder)) !== null) return;
   try {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
+    // Node's recursive mkdir never returns below /proc: where the folder above exists, it is not needed.
+    const recursive = (await statOrNull(dirname(folder))) === null;
+    await mkdir(folder, { recursive, mode: 0o700 });
   } catch (error) {
     throw writeError(error, folder);
   }

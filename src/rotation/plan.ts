@@ -1,4 +1,5 @@
 /** What a rotation would do, step by step, without touching anything. */
+import { formatDuration } from '../policy/duration.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { OpenProvider } from './ports.ts';
 import type { EmergencyMode, Plan } from './service.ts';
@@ -20,13 +21,13 @@ export function planOf(
     ...policy.verify.filter((one) => one.kind !== 'provider').map((one) => one.kind),
   ].join(', ');
   const unconfirmed = policy.consumers.filter(
-    (consumer) => consumer.report === null && consumer.kind !== 'http',
+    (consumer) => consumer.report === null && !(consumer.kind === 'http' && consumer.key !== null),
   ).length;
   const graceMs = now === null ? policy.graceMs : 0;
   const steps = [
     step(
       'planned',
-      `check the admin credential, ${item} and ${policy.consumers.length} consumer(s)`,
+      `check the admin credential, ${item} and ${count(policy.consumers.length, 'consumer')}`,
       0,
     ),
     ...(now === 'contain'
@@ -42,12 +43,18 @@ export function planOf(
       'minting',
       traits.strategy === 'operator'
         ? 'wait for a person to supply a new credential'
-        : `mint at ${policy.provider.use} (${traits.strategy}, crash class ${traits.crashClass})`,
+        : `mint a new credential at ${policy.provider.use}; the one in use works on`,
       traits.strategy === 'operator' ? null : 0,
     ),
     step('staged', `write it to ${item} as pending`, traits.strategy === 'operator' ? null : 0),
     ...(verifiers > 0
-      ? [step('distributed', `${verifiers} verifier(s) accept it beside the current one`, null)]
+      ? [
+          step(
+            'distributed',
+            `${count(verifiers, 'verifier')} to accept it beside the current one`,
+            null,
+          ),
+        ]
       : []),
     step('verified', `verify the value read back: ${checks}`, null),
     step('promoted', 'pending becomes current', null),
@@ -55,12 +62,12 @@ export function planOf(
       'adopted',
       users + verifiers === 0
         ? 'nobody to reload'
-        : `reload ${users + verifiers} consumer(s) and wait until every live instance serves it; after ${policy.adoption.timeoutMs / 1_000} s: ${policy.adoption.then}`,
+        : `reload ${count(users + verifiers, 'consumer')} and wait until every live instance serves it; after ${formatDuration(policy.adoption.timeoutMs)}: ${policy.adoption.then}`,
       null,
     ),
     step(
       'retiring',
-      graceMs === 0 ? 'no grace' : `${graceMs / 1_000} s of grace after adoption`,
+      graceMs === 0 ? 'no grace' : `a grace of ${formatDuration(graceMs)} after adoption`,
       graceMs === 0 ? null : graceMs,
     ),
     step(
@@ -98,7 +105,11 @@ function warningsOf(policy: Policy, { traits }: OpenProvider, unconfirmed: numbe
     );
   if (unconfirmed > 0)
     warnings.push(
-      `${unconfirmed} consumer(s) cannot report: adoption follows 'adoption.then: ${policy.adoption.then}'`,
+      `${count(unconfirmed, 'consumer')} without a report: what happens then is 'adoption.then: ${policy.adoption.then}'`,
     );
   return warnings;
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
 }

@@ -105,7 +105,7 @@ const phrases: Record<Rotation['phase'], string> = {
   distributed: 'verifiers accept the new credential beside the old one',
   verified: 'the new credential works',
   promoted: 'the new credential is current; consumers are reloading',
-  adopted: 'every live instance serves the new credential; the old one is in its grace',
+  adopted: 'the new credential is in use; the old one is in its grace',
   retiring: 'the old credential is being revoked',
   retired: 'done',
   'rolling-back': 'the old credential is being restored',

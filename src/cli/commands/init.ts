@@ -35,7 +35,9 @@ export async function run(call: Call): Promise<Exit> {
   const policy = path.join(places.policies, policyName);
   const made: string[] = [];
   make(places.policies, () => {
-    mkdirSync(places.policies, { recursive: true, mode: 0o755 });
+    // Node's recursive mkdir never returns below /proc: where the folder above exists, it is not needed.
+    const recursive = !existsSync(path.dirname(places.policies));
+    if (!existsSync(places.policies)) mkdirSync(places.policies, { recursive, mode: 0o755 });
     if (writeNew(policy, firstPolicy)) made.push(policy);
   });
   const { policyJsonSchemaText } = await import('../../policy/json-schema.ts');
