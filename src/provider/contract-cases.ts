@@ -1,7 +1,8 @@
 /** The cases of the provider contract: what the rotation machine relies on, claim by claim. */
-import type { ContractCase, ContractWorld } from './contract.ts';
+import type { ContractCase } from './contract-case.ts';
 import { faultCases } from './contract-faults.ts';
 import { check, failureOf, type Kit } from './contract-kit.ts';
+import type { ContractWorld } from './contract-world.ts';
 import type { Credential, Minted, ProviderSession, Traits } from './provider.ts';
 import { parseOptions } from './registry.ts';
 

@@ -1,6 +1,7 @@
 /** The cases in which something goes wrong: lost answers, missing rights, silence, malice, and what may be printed of it. */
-import type { ContractCase, ContractWorld, Variant } from './contract.ts';
+import type { ContractCase } from './contract-case.ts';
 import { check, failureOf, type Kit, printedForms } from './contract-kit.ts';
+import type { ContractWorld, Variant } from './contract-world.ts';
 import type { Minted, MintRequest, ProviderSession } from './provider.ts';
 
 const lacks =

@@ -3,7 +3,7 @@ import { inspect } from 'node:util';
 import { RotatedError } from '../errors.ts';
 import type { Fields } from '../secret/secret.ts';
 import { secretFields } from './answers.ts';
-import type { ContractWorld, Variant } from './contract.ts';
+import type { ContractWorld, Variant } from './contract-world.ts';
 import type {
   Credential,
   CredentialInfo,
