@@ -36,9 +36,12 @@ export function retryAfterFailure(source: DueSource, state: SecretState): number
   if (policy === null) return null;
   const regular = dueAfter(source, state, policy);
   const delayMs = Math.min(retryMostMs, retryFirstMs * 2 ** Math.min(20, state.data.failures));
+  // The schedule's clock may stand before the run that failed: an owner that starts after the clock was set back resumes
+  // from what was journalled. The retry must still come after it, or the same instant would fire again.
+  const now = Math.max(source.ports.scheduleClock.now(), state.data.firedAt ?? 0);
   const later = dueContextOf(
     { ...state, data: { ...state.data, firedAt: state.data.firedBefore } },
-    source.ports.scheduleClock.now() + delayMs,
+    now + delayMs,
   );
   const retry = source.ports.nextDue(policy, later);
   if (regular === null || retry === null) return regular ?? retry;

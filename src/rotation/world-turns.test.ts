@@ -1,8 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { policyOf } from '../../test/support/world/policy.ts';
 import { byName, everyone, World } from '../../test/support/world/world.ts';
+import { RotatedError } from '../errors.ts';
 import { createScheduler } from '../schedule/due.ts';
 import { Secret } from '../secret/secret.ts';
+import type { Verifier } from '../verify/verifier.ts';
 
 const hourMs = 3_600_000;
 const dayMs = 24 * hourMs;
@@ -39,6 +41,35 @@ describe('clocks', () => {
       stepMs: hourMs,
       stepsMax: 60,
     });
+  });
+
+  it('a failed run is tried again after its instant, never at it, by an owner that starts on a clock set back', async () => {
+    const due = createScheduler();
+    const world = new World({
+      nextDue: (policy, context) => due.nextDue(policy.schedule, context, policy.name),
+      mayBegin: (policy, now) => due.mayBegin(policy.schedule, now),
+    });
+    const trigger = { kind: 'cron', expression: '30 2 * * *' } as const;
+    await world.start(policyOf({ name: 'a', graceMs: 1_000, schedule: { trigger } }));
+    await world.until(async () => (await world.served('a')) !== null);
+    await world.until(async () => (await world.newest('a')).phase === 'retired');
+    world.clock.setWall(world.clock.now() - 400 * dayMs);
+    const judge = (verify: Verifier['verify']) =>
+      world.verifiersOf.set('a', [{ id: 'exec:./check', verify }]);
+    judge(async () => Promise.reject(new RotatedError('unavailable', 'Not now.')));
+    await world.until(async () => (await world.newest('a')).phase === 'staged', {
+      stepMs: hourMs / 2,
+    });
+    const firedAt = (await plannedAt(world, 'a')).at(-1) as number;
+    // The next owner's schedules go on from the newest journalled instant, which lies before the one that fired.
+    await world.restart();
+    judge(async () => ({ ok: false, kind: 'rejected', reason: 'no' }));
+    await world.untilPhase('a', 'abandoned');
+    world.verifiersOf.delete('a');
+    await world.until(async () => (await world.served('a'))?.generation === 2, {
+      stepMs: hourMs / 2,
+    });
+    expect((await plannedAt(world, 'a')).at(-1)).toBeGreaterThan(firedAt);
   });
 
   it('a month switched off coalesces the missed runs into one, and the time does not count for a grace', async () => {
@@ -374,3 +405,14 @@ describe('the schedule', () => {
     await world.until(async () => (await world.served('a'))?.generation === 1, { stepMs: hourMs });
   });
 });
+
+/** The due instants that rotations of the secret were begun for, oldest first. */
+async function plannedAt(world: World, secret: string): Promise<readonly number[]> {
+  return (await world.journal.auditLines(1, 10_000))
+    .map(
+      ({ line }) =>
+        JSON.parse(line) as { action: string; secret: string; detail: { dueAt?: number | null } },
+    )
+    .filter((event) => event.secret === secret && event.action === 'rotation.planned')
+    .flatMap((event) => event.detail.dueAt ?? []);
+}
