@@ -1,0 +1,120 @@
+/** What one frame says: request, notification or response, its id and method, found without parsing the rest. */
+import {
+  canonicalId,
+  eachMember,
+  elementsOf,
+  type Range,
+  skipSpace,
+  stringAt,
+  valueAt,
+} from './scan.ts';
+
+/** A frame, with its newline, and what was found in it. */
+export interface Message {
+  readonly kind: 'request' | 'notification' | 'response';
+  readonly bytes: Buffer;
+  /** `canonicalId` of the id; null for a notification. */
+  readonly id: string | null;
+  readonly idRange: Range | null;
+  /** Null for a response. */
+  readonly method: string | null;
+  readonly params: Range | null;
+  readonly result: Range | null;
+  readonly error: Range | null;
+}
+
+/** Null where the bytes are no JSON-RPC 2.0 message. */
+export function readMessage(bytes: Buffer): Message | null {
+  let version: Range | null = null;
+  let idRange: Range | null = null;
+  let methodRange: Range | null = null;
+  let params: Range | null = null;
+  let result: Range | null = null;
+  let error: Range | null = null;
+  const isObject = eachMember(bytes, { start: 0, end: bytes.length }, (key, value) => {
+    switch (key) {
+      case 'jsonrpc':
+        version = value;
+        break;
+      case 'id':
+        idRange = value;
+        break;
+      case 'method':
+        methodRange = value;
+        break;
+      case 'params':
+        params = value;
+        break;
+      case 'result':
+        result = value;
+        break;
+      case 'error':
+        error = value;
+        break;
+      default:
+    }
+  });
+  if (!isObject || stringAt(bytes, version) !== '2.0') return null;
+  const method = stringAt(bytes, methodRange);
+  const id = idRange === null ? null : canonicalId(bytes, idRange);
+  const rest = { bytes, id, idRange, params, result, error };
+  if (method !== null) {
+    // A null id is no id that could be answered: left to the server, which will say so.
+    return id === null
+      ? { ...rest, kind: 'notification', method }
+      : { ...rest, kind: 'request', method };
+  }
+  if (methodRange !== null || (result === null && error === null)) return null;
+  return { ...rest, kind: 'response', method: null };
+}
+
+/** The messages of a batch (revision 2025-03-26) as frames of their own; null where the frame is none. */
+export function splitBatch(frame: Buffer): readonly Buffer[] | null {
+  if (frame[skipSpace(frame, 0, frame.length)] !== 0x5b) return null;
+  const elements = elementsOf(frame, { start: 0, end: frame.length });
+  return (
+    elements?.map(({ start, end }) =>
+      Buffer.concat([frame.subarray(start, end), Buffer.from('\n')]),
+    ) ?? null
+  );
+}
+
+export function paramOf(message: Message, ...keys: readonly string[]): Range | null {
+  return valueAt(message.bytes, message.params, ...keys);
+}
+
+export function stringParam(message: Message, ...keys: readonly string[]): string | null {
+  return stringAt(message.bytes, paramOf(message, ...keys));
+}
+
+/** The id that a cancellation names. */
+export function cancelledId(message: Message): string | null {
+  const range = paramOf(message, 'requestId');
+  return range === null ? null : canonicalId(message.bytes, range);
+}
+
+/** The JSON text of a range, parsed. Throws SyntaxError where the server wrote something else. */
+export function parseRange(bytes: Buffer, range: Range): unknown {
+  return JSON.parse(bytes.toString('utf8', range.start, range.end)) as unknown;
+}
+
+export function frameOf(message: object): Buffer {
+  return Buffer.from(`${JSON.stringify({ jsonrpc: '2.0', ...message })}\n`);
+}
+
+/** Codes of our own stay outside the range that JSON-RPC and MCP reserve (-32768 … -32000). */
+export const gateErrors = {
+  /** The server ended before it answered; whether the call was carried out is unknown. */
+  serverEnded: -31_001,
+  /** The server cannot be started. */
+  notStarted: -31_002,
+  /** An emergency ended the call. */
+  cut: -31_003,
+  tooLarge: -31_004,
+} as const;
+
+/** An error answer to the request whose id stands in these bytes as written. */
+export function errorFrame(id: string, code: number, message: string, data?: object): Buffer {
+  const error = JSON.stringify({ code, message, ...(data === undefined ? {} : { data }) });
+  return Buffer.from(`{"jsonrpc":"2.0","id":${id},"error":${error}}\n`);
+}

@@ -1,0 +1,199 @@
+/** Finds the parts of a JSON text by their bytes, so that a message can be routed and changed without being written anew. */
+
+/** Where a value stands: `start` its first byte, `end` after its last. */
+export interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
+const quote = 0x22;
+const backslash = 0x5c;
+const comma = 0x2c;
+const colon = 0x3a;
+const openBrace = 0x7b;
+const closeBrace = 0x7d;
+const openBracket = 0x5b;
+const closeBracket = 0x5d;
+
+/**
+ * Calls `visit` for each member of the object at `range`: the key's text, and where its value stands. False where the
+ * bytes are no object, or hold anything else. It checks what it walks over, not the inside of values.
+ */
+export function eachMember(
+  bytes: Buffer,
+  range: Range,
+  visit: (key: string, value: Range) => void,
+): boolean {
+  let at = skipSpace(bytes, range.start, range.end);
+  if (bytes[at] !== openBrace) return false;
+  at = skipSpace(bytes, at + 1, range.end);
+  if (bytes[at] === closeBrace) return skipSpace(bytes, at + 1, range.end) === range.end;
+  for (;;) {
+    if (bytes[at] !== quote) return false;
+    const keyEnd = skipString(bytes, at, range.end);
+    if (keyEnd === -1) return false;
+    const key = stringAt(bytes, { start: at, end: keyEnd });
+    at = skipSpace(bytes, keyEnd, range.end);
+    if (key === null || bytes[at] !== colon) return false;
+    const start = skipSpace(bytes, at + 1, range.end);
+    const end = skipValue(bytes, start, range.end);
+    if (end === -1) return false;
+    visit(key, { start, end });
+    at = skipSpace(bytes, end, range.end);
+    if (bytes[at] === closeBrace) return skipSpace(bytes, at + 1, range.end) === range.end;
+    if (bytes[at] !== comma) return false;
+    at = skipSpace(bytes, at + 1, range.end);
+  }
+}
+
+/** Where the elements of the array at `range` stand; null where it is none. */
+export function elementsOf(bytes: Buffer, range: Range): readonly Range[] | null {
+  let at = skipSpace(bytes, range.start, range.end);
+  if (bytes[at] !== openBracket) return null;
+  const elements: Range[] = [];
+  at = skipSpace(bytes, at + 1, range.end);
+  if (bytes[at] === closeBracket) return elements;
+  for (;;) {
+    const end = skipValue(bytes, at, range.end);
+    if (end === -1) return null;
+    elements.push({ start: at, end });
+    at = skipSpace(bytes, end, range.end);
+    if (bytes[at] === closeBracket) return elements;
+    if (bytes[at] !== comma) return null;
+    at = skipSpace(bytes, at + 1, range.end);
+  }
+}
+
+/** The value below these keys; null where there is none. The last of equal keys counts, as for JSON.parse. */
+export function valueAt(
+  bytes: Buffer,
+  range: Range | null,
+  ...keys: readonly string[]
+): Range | null {
+  let here = range;
+  for (const wanted of keys) {
+    if (here === null) return null;
+    let found: Range | null = null;
+    const isObject = eachMember(bytes, here, (key, value) => {
+      if (key === wanted) found = value;
+    });
+    if (!isObject) return null;
+    here = found;
+  }
+  return here;
+}
+
+/** The text of the string at `range`; null where it is no string. */
+export function stringAt(bytes: Buffer, range: Range | null): string | null {
+  if (range === null || bytes[range.start] !== quote) return null;
+  for (let at = range.start + 1; at < range.end - 1; at++) {
+    const byte = bytes[at] as number;
+    if (byte === backslash || byte >= 0x80) {
+      const text: unknown = parsed(bytes.toString('utf8', range.start, range.end));
+      return typeof text === 'string' ? text : null;
+    }
+  }
+  return bytes.toString('latin1', range.start + 1, range.end - 1);
+}
+
+/** The same text for every way to write the same number or string. Null where it is neither. */
+export function canonicalId(bytes: Buffer, range: Range): string | null {
+  const first = bytes[range.start] as number;
+  if (first === quote) {
+    const text = stringAt(bytes, range);
+    return text === null ? null : `"${text}`;
+  }
+  const text = bytes.toString('latin1', range.start, range.end);
+  if (/^\d{1,15}$/.test(text)) return text;
+  const value: unknown = parsed(text);
+  return typeof value === 'number' ? String(value) : null;
+}
+
+/** The bytes with each range replaced; ranges in order, not overlapping. */
+export function splice(
+  bytes: Buffer,
+  changes: readonly { readonly range: Range; readonly by: string }[],
+): Buffer {
+  const parts: Buffer[] = [];
+  let from = 0;
+  for (const { range, by } of changes) {
+    parts.push(bytes.subarray(from, range.start), Buffer.from(by));
+    from = range.end;
+  }
+  parts.push(bytes.subarray(from));
+  return Buffer.concat(parts);
+}
+
+export function skipSpace(bytes: Buffer, from: number, to: number): number {
+  let at = from;
+  while (at < to) {
+    const byte = bytes[at];
+    if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) break;
+    at++;
+  }
+  return at;
+}
+
+/** After the string that begins at `at`; -1 where it does not end. */
+function skipString(bytes: Buffer, at: number, to: number): number {
+  let from = at + 1;
+  // Short ones, nearly all, are walked; a long one is left to the library's search.
+  const walked = Math.min(to, from + 64);
+  for (; from < walked; from++) {
+    const byte = bytes[from];
+    if (byte === quote) return from + 1;
+    if (byte === backslash) from++;
+  }
+  for (;;) {
+    const end = bytes.indexOf(quote, from);
+    if (end === -1 || end >= to) return -1;
+    let slashes = 0;
+    while (end - 1 - slashes >= from && bytes[end - 1 - slashes] === backslash) slashes++;
+    if (slashes % 2 === 0) return end + 1;
+    from = end + 1;
+  }
+}
+
+function skipValue(bytes: Buffer, start: number, to: number): number {
+  const first = bytes[start];
+  if (first === quote) return skipString(bytes, start, to);
+  if (first !== openBrace && first !== openBracket) {
+    let at = start;
+    while (at < to && !endsScalar(bytes[at] as number)) at++;
+    return at === start ? -1 : at;
+  }
+  let depth = 0;
+  for (let at = start; at < to; at++) {
+    switch (bytes[at]) {
+      case quote: {
+        const end = skipString(bytes, at, to);
+        if (end === -1) return -1;
+        at = end - 1;
+        break;
+      }
+      case openBrace:
+      case openBracket:
+        depth++;
+        break;
+      case closeBrace:
+      case closeBracket:
+        depth--;
+        if (depth === 0) return at + 1;
+        break;
+      default:
+    }
+  }
+  return -1;
+}
+
+function endsScalar(byte: number): boolean {
+  return byte === comma || byte === closeBrace || byte === closeBracket || byte <= 0x20;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
+}
