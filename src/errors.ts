@@ -67,6 +67,9 @@ export const errorCodes = {
   'consumer-failed': 'a consumer could not be reloaded',
   'consumer-unsafe': 'a consumer target is not what the policy says: reused pid or other owner',
   'report-unsigned': 'a consumer report carries no valid signature',
+  // gate
+  'not-granted': 'a server asks for a value that nobody granted it',
+  'swap-failed': 'a running server did not take the new credential over',
   // audit
   'audit-broken': 'the audit chain was edited, cut or reordered',
   // command and daemon
@@ -116,6 +119,24 @@ export class RotatedError extends Error {
       ...(this.next === '' ? {} : { next: this.next }),
     };
   }
+}
+
+/** A RotatedError's JSON, read back: from the other end of a line of our own. */
+export interface ErrorJson {
+  readonly code: string;
+  readonly message: string;
+  readonly effect?: string;
+  readonly secret?: string;
+  readonly next?: string;
+}
+
+export function errorFromJson(error: ErrorJson): RotatedError {
+  const known = Object.hasOwn(errorCodes, error.code);
+  return new RotatedError(known ? (error.code as ErrorCode) : 'unexpected', error.message, {
+    effect: error.effect === 'applied' || error.effect === 'unknown' ? error.effect : 'none',
+    secret: error.secret,
+    ...(error.next === undefined ? {} : { next: error.next }),
+  });
 }
 
 export function isRotatedError(

@@ -56,6 +56,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     'type src/consumer/consumer.ts',
     'type src/verify/verifier.ts',
   ],
+  // The feed is spoken over a private socket, as the control protocol is.
+  'src/gate': [...leaves, 'src/control/lines.ts', 'src/control/socket-path.ts'],
   'src/control': [...leaves, types.journal, types.service, types.ports],
   'src/wiring': [
     ...leaves,

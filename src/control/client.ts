@@ -1,13 +1,12 @@
 /** The command's end of the control socket: the same `Service`, asked of whoever owns the state directory. */
 import { createConnection, type Socket } from 'node:net';
-import { RotatedError } from '../errors.ts';
+import { errorFromJson, RotatedError } from '../errors.ts';
 import type { Ask, Progress, Service } from '../rotation/service.ts';
 import { lineSplitter } from './lines.ts';
 import {
   type Answer,
   answerBytesMax,
   controlVersion,
-  errorFromWire,
   fieldsFromWire,
   fieldsToWire,
   type Hello,
@@ -166,7 +165,7 @@ function openWire(
           clearTimeout(silence);
           listeners.delete(id);
           if ('lost' in answer) reject(answer.lost);
-          else if ('error' in answer) reject(errorFromWire(answer.error));
+          else if ('error' in answer) reject(errorFromJson(answer.error));
           else resolve('result' in answer ? answer.result : null);
         });
         send({ id, method, params });
@@ -196,7 +195,7 @@ function openWire(
             continue;
           }
           if ('lost' in answer) throw answer.lost;
-          if ('error' in answer) throw errorFromWire(answer.error);
+          if ('error' in answer) throw errorFromJson(answer.error);
           if (!('event' in answer)) return;
           yield answer.event;
         }

@@ -5,7 +5,7 @@
  * `error` of the same id. `watch` answers with `event`s until `end`. `alive` in between shows that the daemon is not hung.
  * `{id, cancel: true}` ends a watch. `supply` and `read` carry values: nothing on this socket is ever logged.
  */
-import { type ErrorCode, RotatedError, errorCodes } from '../errors.ts';
+import type { ErrorJson } from '../errors.ts';
 import { type Fields, Secret } from '../secret/secret.ts';
 
 /** Raised when a message changes its meaning; a client refuses any other number. */
@@ -34,17 +34,9 @@ export interface WireAsk {
 
 export type WireFields = Readonly<Record<string, string>>;
 
-export interface WireError {
-  readonly code: string;
-  readonly message: string;
-  readonly effect?: string;
-  readonly secret?: string;
-  readonly next?: string;
-}
-
 export type Answer =
   | { readonly id: number; readonly result: unknown }
-  | { readonly id: number; readonly error: WireError }
+  | { readonly id: number; readonly error: ErrorJson }
   | { readonly id: number; readonly event: unknown }
   | { readonly id: number; readonly alive: true }
   | { readonly id: number; readonly end: true };
@@ -58,13 +50,4 @@ export function fieldsFromWire(fields: WireFields): Fields {
   return Object.fromEntries(
     Object.entries(fields).map(([name, value]) => [name, new Secret(value)]),
   );
-}
-
-export function errorFromWire(error: WireError): RotatedError {
-  const known = Object.hasOwn(errorCodes, error.code);
-  return new RotatedError(known ? (error.code as ErrorCode) : 'unexpected', error.message, {
-    effect: error.effect === 'applied' || error.effect === 'unknown' ? error.effect : 'none',
-    secret: error.secret,
-    ...(error.next === undefined ? {} : { next: error.next }),
-  });
 }
