@@ -1,4 +1,5 @@
 /** The `local` backend: items as sealed rows in the journal's database, where one transaction compares and sets. */
+import { createSecretKey } from 'node:crypto';
 import { asRotatedError, RotatedError } from '../errors.ts';
 import type { Clock } from '../clock.ts';
 import type { Finding } from '../finding.ts';
@@ -27,7 +28,10 @@ const bytesMost = 64 * 1024;
 /** Each try loses only to a neighbour that wrote in between, which is locked out of most of a rotation. */
 const triesMost = 16;
 
-export function createLocalBackend({ rows, sealer, digestKey, clock }: LocalBackendParts): Backend {
+export function createLocalBackend(parts: LocalBackendParts): Backend {
+  const { rows, sealer, clock } = parts;
+  const digestKey = createSecretKey(parts.digestKey);
+
   async function openRow(row: LocalVersionRow, signal: AbortSignal): Promise<ItemVersion> {
     const fields = await sealer.open(row.sealed, contextOf(row.item, row.version), signal);
     return { ...infoOf(row), fields };

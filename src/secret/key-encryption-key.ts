@@ -1,5 +1,5 @@
 /** A key-encryption key that this process holds as bytes: how it wraps data keys and derives keys for other purposes. */
-import { createCipheriv, createDecipheriv, hkdfSync } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createSecretKey, hkdfSync } from 'node:crypto';
 import type { Random } from '../clock.ts';
 import { RotatedError } from '../errors.ts';
 import type { KeyEncryptionKey } from './sealing.ts';
@@ -15,7 +15,7 @@ export function localKey(material: Uint8Array, random: Random): KeyEncryptionKey
   }
   const root = Buffer.from(material);
   const id = expand(root, 'key id').toString('hex').slice(0, 16);
-  const wrapKey = expand(root, 'wrap');
+  const wrapKey = createSecretKey(expand(root, 'wrap'));
   const aad = Buffer.from(`rotated wrapped data key ${id}`);
   return {
     id,

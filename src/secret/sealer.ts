@@ -1,5 +1,5 @@
 /** Seals credentials with AES-256-GCM under data keys, and opens them only in the place they were sealed for. */
-import { createCipheriv, createDecipheriv } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createSecretKey } from 'node:crypto';
 import type { Random } from '../clock.ts';
 import { isRotatedError, RotatedError } from '../errors.ts';
 import { canonicalJson } from './canonical.ts';
@@ -67,7 +67,8 @@ export function createSealer(keys: SealingKeys, random: Random): Sealer {
       const plain = Buffer.from(canonicalJson(revealAll(fields)));
       try {
         const iv = random.bytes(ivBytes);
-        const cipher = createCipheriv('aes-256-gcm', dataKey, iv).setAAD(aadOf(context));
+        const cipher = createCipheriv('aes-256-gcm', createSecretKey(dataKey), iv);
+        cipher.setAAD(aadOf(context));
         const data = Buffer.concat([cipher.update(plain), cipher.final()]).toString('base64');
         const tag = cipher.getAuthTag().toString('base64');
         return { v: 1, key: wrapped, iv: iv.toString('base64'), tag, data };
@@ -95,7 +96,9 @@ export function createSealer(keys: SealingKeys, random: Random): Sealer {
 function decrypt(sealed: Sealed, context: SealContext, dataKey: Buffer): Buffer {
   try {
     const iv = Buffer.from(sealed.iv, 'base64');
-    const decipher = createDecipheriv('aes-256-gcm', dataKey, iv, { authTagLength: tagBytes })
+    // A key object: given bytes, Node 24 takes 50 µs to find out that they are none.
+    const key = createSecretKey(dataKey);
+    const decipher = createDecipheriv('aes-256-gcm', key, iv, { authTagLength: tagBytes })
       .setAAD(aadOf(context))
       .setAuthTag(Buffer.from(sealed.tag, 'base64'));
     const plain = decipher.update(Buffer.from(sealed.data, 'base64'));

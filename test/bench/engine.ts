@@ -26,7 +26,7 @@ export async function runEngine({
     short ? { rotations: 64, grouped: 256 } : { rotations: 256, grouped: 1_024 },
   );
   progress(
-    `${steps.stepsPerSecond} steps/s, ${steps.stepsPerSecondGrouped} grouped; ${steps.fsyncsPerSecond} overwrites with sync/s; ratio ${steps.ratio}`,
+    `${steps.stepsPerSecond} steps/s, ${steps.stepsPerSecondGrouped} grouped; ${steps.fsyncsPerSecond} overwrites with sync/s; ratio ${steps.ratio} (SQLite's own commit: ${steps.ratioOfBareCommit})`,
   );
   const built = buildPackage(path.join(scene.root, 'package'));
   const service = await measureService(scene, built, {
@@ -51,7 +51,7 @@ export async function runEngine({
 
 export function engineText(result: EngineResult): string {
   return [
-    `one at a time: ${result.stepsPerSecond} steps/s (${result.ratio} × an overwrite with sync); grouped: ${result.stepsPerSecondGrouped} steps/s`,
+    `one at a time: ${result.stepsPerSecond} steps/s (${result.ratio} × an overwrite with sync, SQLite's own commit ${result.ratioOfBareCommit} ×); grouped: ${result.stepsPerSecondGrouped} steps/s`,
     ...result.budgets.map(budgetText),
   ].join('\n');
 }

@@ -13,6 +13,8 @@ const few = 10;
 const many = 10_000;
 const settled = '{ every: 30d, timezone: Europe/Berlin, splay: 10m }';
 const farAwayMs = 86_400_000;
+/** What has not happened by then never will. */
+const patienceMs = 120_000;
 
 export interface ServiceFigures {
   readonly coldStartMs: {
@@ -134,15 +136,8 @@ async function measureLag(
   await using daemon = await startDaemon(built.rotated, places.args);
   if (Date.now() > firstAt) throw new Error('The daemon started later than the first due instant.');
   await delay(firstAt + spreadMs - Date.now());
+  const lags = await waitForLags(places, dueAt, firstAt, due);
   await waitForEnd(places, progress);
-  const lags = await withJournal(places, true, async (journal) =>
-    (await journal.history(null, due)).flatMap(({ startedAt, secrets }) => {
-      const at = dueAt.get(secrets[0] ?? '');
-      // Composed at this instant, durable one commit later.
-      return at === undefined || startedAt < firstAt ? [] : [startedAt - at];
-    }),
-  );
-  if (lags.length !== due) throw new Error(`${lags.length} of ${due} due rotations began.`);
   const rssMb = daemon.rssMb().most;
   const statusMs = statusOverNode(built, places, repeats);
   await daemon.stop();
@@ -152,8 +147,29 @@ async function measureLag(
   return { p99Ms, rssMb, statusMs, tick: { rotations: due, perSecond } };
 }
 
+/** Composed at `startedAt`, durable one commit later. The last ones may begin after their instants: that is what is measured. */
+async function waitForLags(
+  places: Places,
+  dueAt: ReadonlyMap<string, number>,
+  firstAt: number,
+  due: number,
+): Promise<readonly number[]> {
+  const until = Date.now() + patienceMs;
+  for (;;) {
+    const lags = await withJournal(places, true, async (journal) =>
+      (await journal.history(null, due)).flatMap(({ startedAt, secrets }) => {
+        const at = dueAt.get(secrets[0] ?? '');
+        return at === undefined || startedAt < firstAt ? [] : [startedAt - at];
+      }),
+    );
+    if (lags.length === due) return lags;
+    if (Date.now() > until) throw new Error(`${lags.length} of ${due} due rotations began.`);
+    await delay(1_000);
+  }
+}
+
 async function waitForEnd(places: Places, progress: (line: string) => void): Promise<void> {
-  const until = Date.now() + 120_000;
+  const until = Date.now() + patienceMs;
   for (;;) {
     const left = await withJournal(places, true, (journal) => journal.unfinished());
     if (left.length === 0) return;

@@ -2,6 +2,7 @@
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
+import { openDatabase } from '../../src/journal/database.ts';
 import type { SqliteJournal } from '../../src/journal/sqlite.ts';
 import { databaseName } from '../../src/journal/state-directory.ts';
 import { ask, everything, openRunning, type Running } from './running.ts';
@@ -14,6 +15,8 @@ export interface StepFigures {
   readonly stepsPerSecondGrouped: number;
   /** Median over neighbouring pairs of step and overwrite + sync. */
   readonly ratio: number;
+  /** The same for a commit of two such pages by SQLite itself with nothing of ours around it: no engine on it comes below. */
+  readonly ratioOfBareCommit: number;
   /** Of a rotation's row, its JSON. */
   readonly rowBytes: number;
   readonly steps: number;
@@ -25,6 +28,8 @@ const pageBytes = 4_096;
 /** Overwritten in turn, as the journal overwrites its log. */
 const pages = 1_024;
 const inParallel = 64;
+/** Like a rotation's row: one to a page. */
+const bareRowBytes = 2_700;
 
 export async function measureSteps(
   scene: Scene,
@@ -36,8 +41,10 @@ export async function measureSteps(
 
 async function measureAlone(scene: Scene, rotations: number) {
   using bare = openBare(path.join(scene.root, 'bare'));
+  using bareCommits = openBareCommits(path.join(scene.root, 'bare.db'));
   const stepMs: number[] = [];
   const bareMs: number[] = [];
+  const bareCommitMs: number[] = [];
   const rowBytes: number[] = [];
   const wrapJournal = (journal: SqliteJournal): SqliteJournal => ({
     ...journal,
@@ -47,23 +54,26 @@ async function measureAlone(scene: Scene, rotations: number) {
       await journal.commit(change);
       stepMs.push(performance.now() - startedAt);
       bareMs.push(bare.overwrite());
+      bareCommitMs.push(bareCommits.commit());
       rowBytes.push(...change.rotations.map(({ row }) => JSON.stringify(row.data).length));
     },
   });
   await using running = await open(scene, 'alone', rotations, wrapJournal);
   await warmUp(running, scene.places('alone').state, rotations);
-  for (const list of [stepMs, bareMs, rowBytes]) list.length = 0;
+  for (const list of [stepMs, bareMs, bareCommitMs, rowBytes]) list.length = 0;
   const tookMs = await rotateAll(running, rotations, 1);
-  const ratios = stepMs.map((step, index) => step / (bareMs[index] ?? Number.NaN));
+  const toBare = (ms: readonly number[]) =>
+    rounded(median(ms.map((one, index) => one / (bareMs[index] ?? Number.NaN))), 2);
   return {
     figures: {
       fsyncsPerSecond: Math.round((1_000 * bareMs.length) / sum(bareMs)),
       stepsPerSecond: Math.round((1_000 * stepMs.length) / sum(stepMs)),
-      ratio: rounded(median(ratios), 2),
+      ratio: toBare(stepMs),
+      ratioOfBareCommit: toBare(bareCommitMs),
       rowBytes: Math.round(median(rowBytes)),
       steps: stepMs.length,
       rotationsPerSecond: {
-        alone: rounded((1_000 * rotations) / (tookMs - sum(bareMs))),
+        alone: rounded((1_000 * rotations) / (tookMs - sum(bareMs) - sum(bareCommitMs))),
         grouped: Number.NaN,
       },
     },
@@ -163,5 +173,29 @@ function openBare(file: string) {
       return tookMs;
     },
     [Symbol.dispose]: () => closeSync(handle),
+  };
+}
+
+/** The floor: SQLite with the journal's settings, two rows of a page each, no JSON, no chain, no promise. */
+function openBareCommits(file: string) {
+  const database = openDatabase(file);
+  database.exec('CREATE TABLE row (id INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT');
+  const text = 'x'.repeat(bareRowBytes);
+  for (let id = 0; id < pages; id++) database.run('INSERT INTO row VALUES (?, ?)', id, text);
+  let commits = 0;
+  return {
+    /** Milliseconds. */
+    commit: (): number => {
+      const startedAt = performance.now();
+      database.run('BEGIN IMMEDIATE');
+      // Another text each time: SQLite does not write what is there already.
+      const changed = `${++commits}${text}`.slice(0, bareRowBytes);
+      for (const id of [0, 1 + (commits % (pages - 1))]) {
+        database.run('UPDATE row SET text = ? WHERE id = ?', changed, id);
+      }
+      database.run('COMMIT');
+      return performance.now() - startedAt;
+    },
+    [Symbol.dispose]: () => database.close(),
   };
 }
