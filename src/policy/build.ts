@@ -42,6 +42,9 @@ export function buildPolicy(
 
   const provider = buildProvider(input.provider, [...at, 'provider'], tools);
   const backend = buildBackend(input.backend, [...at, 'backend'], tools);
+  if (provider?.admin != null && backend !== null) {
+    checkAdmin(provider.admin, backend, [...at, 'provider', 'admin'], tools);
+  }
   const schedule = buildSchedule(input, at, tools);
   const graceMs = part('grace', input.grace, (text) => durationOr(text, defaults.graceMs));
   if (schedule !== null && graceMs !== null) {
@@ -170,6 +173,28 @@ function buildBackend(
   }
   // A provider with one field calls it `value`.
   return { scheme, item, fields: fields ?? (field === null ? null : { [field]: 'value' }) };
+}
+
+/** A provider that signs in with what it revokes would lock itself out at the first rotation. */
+function checkAdmin(
+  admin: string,
+  { scheme, item, fields }: Policy['backend'],
+  at: Path,
+  tools: BuildTools,
+): void {
+  const parsed = parseReference(admin);
+  if (!('reference' in parsed)) return;
+  const { reference } = parsed;
+  const isOther =
+    reference.scheme !== scheme ||
+    reference.item !== item ||
+    (reference.field !== null && fields !== null && !Object.hasOwn(fields, reference.field));
+  if (isOther) return;
+  tools.report(
+    at,
+    'self-admin',
+    'The admin credential is read from what this secret writes: revoking the old credential would end the one that it is revoked with.',
+  );
 }
 
 function checkFields(

@@ -31,6 +31,7 @@ const beyondSchema: Readonly<Record<string, string>> = {
   '22-grace-too-long.yaml': 'compares two values',
   '23-ages-and-splay.yaml': 'compares two values',
   '35-items-taken-twice.yaml': 'compares two secrets',
+  '36-self-admin.yaml': 'compares two references',
 };
 
 let context: PolicyContext;

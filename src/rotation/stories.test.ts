@@ -1,0 +1,184 @@
+/** Nasty stories that need a provider or a machine which is not as it should be. */
+import { describe, expect, it } from 'vitest';
+import { policyOf } from '../../test/support/world/policy.ts';
+import { byName, everyone, World, type WorldOptions } from '../../test/support/world/world.ts';
+import type { ProviderSession } from '../provider/provider.ts';
+import { createScheduler } from '../schedule/due.ts';
+import type { Ports } from './ports.ts';
+
+const hourMs = 3_600_000;
+const dayMs = 24 * hourMs;
+
+/** The provider's sessions, changed by `change`. */
+function withSessions(
+  change: (session: ProviderSession) => Partial<ProviderSession>,
+): Pick<WorldOptions, 'alter'> {
+  const alter = (ports: Ports): Ports => ({
+    ...ports,
+    provider: (policy) => {
+      const access = ports.provider(policy);
+      return {
+        ...access,
+        open: async () => {
+          const session = await access.open();
+          return { ...session, ...change(session), [Symbol.asyncDispose]: async () => {} };
+        },
+      };
+    },
+  });
+  return { alter };
+}
+
+const changes = (world: World, from: number) =>
+  world
+    .events('a')
+    .slice(from)
+    .filter((kind) => ['mint', 'disable', 'revoke'].includes(kind));
+
+describe('a key that is its own admin', () => {
+  it.each([
+    ['disable', {}],
+    ['delete', { without: ['disable'] }],
+  ])('is never contained, where that would %s it: the key lives on', async (_, options) => {
+    let isOwnAdmin = false;
+    const selfAdmin = {
+      name: 'self-admin',
+      level: 'red',
+      message: 'It signs in with it.',
+    } as const;
+    const world = new World(
+      withSessions((session) => ({
+        check: async (signal) => [
+          ...(await session.check(signal)),
+          ...(isOwnAdmin ? [selfAdmin] : []),
+        ],
+      })),
+    );
+    await world.start(policyOf({ name: 'a', options, failure: { attempts: 1, pauseAfter: 9 } }));
+    await world.bootstrap('a');
+    const key = await world.served('a');
+    isOwnAdmin = true;
+    const from = world.events('a').length;
+    await world.machine.now(byName('a'), 'contain', everyone);
+    for (let hour = 0; hour < 12; hour++) {
+      await world.tick();
+      world.clock.pass(hourMs);
+    }
+    expect(changes(world, from)).toEqual([]);
+    expect(world.issuer.probe('a', key?.value ?? '')?.accepted).toBe(true);
+    const told = await world.newest('a');
+    expect([told.parked?.code, told.lastError?.code]).toContain('self-admin');
+  });
+});
+
+describe('a revoke that takes relatives along', () => {
+  it('shows at once: the key in use is tried again after each, a person is told, and the debt stays', async () => {
+    let takesAll = false;
+    const world: World = new World(
+      withSessions((session) => ({
+        revoke: async (ref, signal) => {
+          await session.revoke(ref, signal);
+          if (!takesAll) return;
+          for (const relative of world.live('a')) await session.revoke(relative.ref, signal);
+        },
+      })),
+    );
+    await world.start(policyOf({ name: 'a', graceMs: 0 }));
+    await world.bootstrap('a');
+    takesAll = true;
+    await world.machine.run(byName('a'), everyone);
+    await world.until(() => world.notices.some(({ event }) => event === 'current.refused'));
+    const told = world.notices.find(({ event }) => event === 'current.refused');
+    expect(told).toMatchObject({ level: 'alert', secret: 'a' });
+    expect(told?.next).toContain('rotate run a');
+    expect((await world.debts('a'))[0]?.lastError).toContain('refused');
+    // As the alert says: another one mends it.
+    takesAll = false;
+    await world.machine.run(byName('a'), everyone);
+    await world.until(async () => (await world.debts('a')).length === 0, { stepMs: 60_000 });
+    expect((await world.served('a'))?.key?.live).toBe(true);
+  });
+});
+
+describe('a policy that is removed while its rotation is parked', () => {
+  it('leaves it parked and shown over a restart, and abandon ends it with the old key in use', async () => {
+    const world = new World();
+    await world.start(policyOf({ name: 'a', options: { crashClass: 'blind' } }));
+    world.configure('a', { crashClass: 'blind' });
+    await world.bootstrap('a');
+    const before = await world.served('a');
+    world.configure('a', { faults: [{ operation: 'mint', nth: 2, kind: 'lost' }] });
+    await world.machine.run(byName('a'), everyone);
+    await world.until(async () => (await world.newest('a')).parked !== null, { stepMs: 5_000 });
+    world.policies.delete('a');
+    await world.apply();
+    await world.restart();
+    world.clock.pass(30 * dayMs);
+    await world.tick();
+    const shown = (await world.machine.status({ ...byName(), all: true })).secrets;
+    expect(shown).toMatchObject([
+      {
+        secret: 'a',
+        warnings: ['its policy was removed'],
+        active: { parked: { code: 'mint-blind' } },
+      },
+    ]);
+    expect(await world.machine.abandon('a', everyone)).toMatchObject({ outcome: 'done' });
+    await world.tick();
+    expect((await world.newest('a')).phase).toBe('abandoned');
+    const after = await world.served('a');
+    expect(after?.value).toBe(before?.value);
+    expect(after?.key?.live).toBe(true);
+    // What the lost mint may have left is still owed, and shown though the policy is gone.
+    const owed = (await world.machine.status({ ...byName(), all: true })).secrets[0]?.debts ?? [];
+    expect(owed.map(({ needsPerson }) => needsPerson)).toEqual([true]);
+  });
+});
+
+describe('a month switched off', () => {
+  it('is made good inside the window alone, and so many at a time at one issuer', async () => {
+    const due = createScheduler();
+    const names = ['a', 'b', 'c', 'd', 'e'];
+    let [minting, most] = [0, 0];
+    const bounded = { total: 64, perIssuer: 2 };
+    const world = new World({
+      nextDue: (policy, context) => due.nextDue(policy.schedule, context, policy.name),
+      mayBegin: (policy, now) => due.mayBegin(policy.schedule, now),
+      alter: (ports) => ({ ...ports, parallel: bounded }),
+    });
+    const schedule = {
+      trigger: { kind: 'cron', expression: '0 3 * * *' },
+      window: { days: ['sat', 'sun'], from: '01:00', to: '06:00' },
+    } as const;
+    const options = { principal: 'one-account' };
+    await world.start(
+      ...names.map((name) => policyOf({ name, options, schedule, graceMs: 1_000 })),
+    );
+    await world.until(async () => (await generations(world, names)).every((one) => one === 1));
+    world.kill();
+    world.clock.reboot(30 * dayMs);
+    await world.start();
+    world.at = async (point) => {
+      if (point === 'before:mint') most = Math.max(most, ++minting);
+      if (point === 'after:mint') minting--;
+      // Whoever else may begin does so now.
+      for (let turn = 0; turn < 50; turn++) await Promise.resolve();
+    };
+    await world.until(async () => (await generations(world, names)).every((one) => one === 2), {
+      stepMs: hourMs / 2,
+    });
+    expect(most).toBe(2);
+    const history = await world.machine.history(null, names.length);
+    for (const { startedAt } of history) {
+      const began = new Date(startedAt);
+      expect([0, 6]).toContain(began.getUTCDay());
+      expect(began.getUTCHours()).toBeGreaterThanOrEqual(1);
+      expect(began.getUTCHours()).toBeLessThan(6);
+    }
+    expect(await world.machine.history(null, 99)).toHaveLength(2 * names.length);
+  });
+});
+
+async function generations(world: World, names: readonly string[]): Promise<readonly number[]> {
+  return Promise.all(names.map(async (name) => (await world.served(name))?.generation ?? 0));
+}
