@@ -228,6 +228,8 @@ function proxy(wire: Wire): Service {
     restore: (secret, ask) => call('restore', { secret, ask: asked(ask) }),
     supply: (secret, fields, ask) =>
       call('supply', { secret, fields: fieldsToWire(fields), ask: asked(ask) }),
+    keep: (item, fields, look, ask) =>
+      call('keep', { item, fields: fieldsToWire(fields), look, ask: asked(ask) }),
     confirm: (secret, debt, ask) => call('confirm', { secret, debt, ask: asked(ask) }),
     read: async (secret, stage, ask) => {
       const answer = await call<{ generation: number | null; fields: WireFields }>('read', {

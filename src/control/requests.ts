@@ -40,6 +40,16 @@ const request = z.discriminatedUnion('method', [
   }),
   z.strictObject({
     id,
+    method: z.literal('keep'),
+    params: z.strictObject({
+      item: name,
+      fields: z.record(name, z.string()),
+      look: z.boolean(),
+      ask,
+    }),
+  }),
+  z.strictObject({
+    id,
     method: z.literal('confirm'),
     params: z.strictObject({ secret: name, debt: name.nullable(), ask }),
   }),
@@ -134,6 +144,10 @@ export async function callService(
         fieldsFromWire(call.params.fields),
         asked(call.params.ask),
       );
+    case 'keep': {
+      const { item, fields, look } = call.params;
+      return service.keep(item, fieldsFromWire(fields), look, asked(call.params.ask));
+    }
     case 'confirm': {
       const { secret, debt } = call.params;
       return service.confirm(secret, debt, asked(call.params.ask));

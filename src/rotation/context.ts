@@ -158,7 +158,7 @@ export async function withSession<T>(
   return await work(session);
 }
 
-export function backendOf(context: Context, policy: Policy): Backend {
+export function backendOf(context: Context, policy: Pick<Policy, 'backend'>): Backend {
   return context.ports.backend(policy);
 }
 

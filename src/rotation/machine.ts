@@ -5,6 +5,7 @@ import type { Fields } from '../secret/secret.ts';
 import { beginNew } from './begin.ts';
 import { emergency } from './commands/emergency.ts';
 import { readAudited, restore } from './commands/item.ts';
+import { keep } from './commands/keep.ts';
 import { isRefusal, refusedBy, started } from './commands/outcome.ts';
 import { confirmAdoption, confirmDebt, setPaused, supply } from './commands/person.ts';
 import { abandonAsked, rollBack } from './commands/way-back.ts';
@@ -367,6 +368,7 @@ export function createMachine(ports: Ports): Machine {
       asked(secret, () =>
         inTurn(secret, async () => restore(context, policyOf(secret), await stateOf(secret), ask)),
       ),
+    keep: (item, fields, look, ask) => keep(context, item, fields, look, ask),
     read: async (secret, stage, ask) => readAudited(context, policyOf(secret), stage, ask),
     history: async (secret, most) => {
       const uptimeMs = await ports.journal.uptimeMs();

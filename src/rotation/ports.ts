@@ -42,7 +42,7 @@ export interface Ports {
   readonly log: Log;
   /** Throw RotatedErrors where the policy names something that does not exist. Cheap: nothing is opened. */
   provider(policy: Policy): OpenProvider;
-  backend(policy: Policy): Backend;
+  backend(policy: Pick<Policy, 'backend'>): Backend;
   /** The policy's checks in order, without `provider`, which the session answers. */
   verifiers(policy: Policy): readonly Verifier[];
   consumers(policy: Policy): readonly Consumer[];

@@ -144,6 +144,9 @@ export interface Progress {
   readonly final: 'ended' | 'parked' | 'waiting' | null;
 }
 
+/** taken: the item holds something else. */
+export type Kept = 'new' | 'same' | 'taken';
+
 export interface Service {
   status(selector: Selector): Promise<ServiceStatus>;
   plan(selector: Selector, now: EmergencyMode | null): Promise<readonly Plan[]>;
@@ -162,6 +165,11 @@ export interface Service {
   confirm(secret: string, debt: string | null, ask: Ask): Promise<Started>;
   /** Writes the sealed copy of current back to a backend that lost its item. */
   restore(secret: string, ask: Ask): Promise<Started>;
+  /**
+   * Takes what stood in plaintext in a config into an item of the local backend, as generation 0; never over another
+   * value. `look`: only says what it would do.
+   */
+  keep(item: string, fields: Fields, look: boolean, ask: Ask): Promise<Kept>;
   read(
     secret: string,
     stage: 'current' | 'pending' | 'previous',
