@@ -1,0 +1,42 @@
+/** `npm run real-servers`: published servers whose credential changes under load, against issuers that refuse dead ones. */
+import { runCheck } from '../support/check.ts';
+import { context7, keyCase, perplexity } from './key-cases.ts';
+import { postgresCase } from './postgres-case.ts';
+import { type CaseResult, rotationsWanted, runCase } from './run-case.ts';
+
+const cases = {
+  postgres: postgresCase,
+  context7: () => keyCase(context7),
+  perplexity: () => keyCase(perplexity),
+};
+
+await runCheck<{ cases: readonly CaseResult[] }>({
+  name: 'real-servers',
+  async run({ args, progress }) {
+    const results: CaseResult[] = [];
+    for (const [name, start] of Object.entries(cases)) {
+      if (args.length > 0 && !args.includes(name)) continue;
+      await using subject = await start();
+      results.push(await runCase(subject, progress));
+    }
+    const ok = results.length > 0 && results.every(isGood);
+    return { ok, cases: results };
+  },
+  text: ({ cases }) =>
+    cases
+      .map(
+        (one) =>
+          `${one.server}: ${one.rotations} rotations, ${one.calls} calls, ${one.failed} failed, ` +
+          `${one.oldKeyUsesAfterRevoke} uses of an old credential after its revoke`,
+      )
+      .join('\n'),
+});
+
+function isGood(one: CaseResult): boolean {
+  return (
+    one.rotations >= rotationsWanted &&
+    one.calls > 0 &&
+    one.failed === 0 &&
+    one.oldKeyUsesAfterRevoke === 0
+  );
+}
