@@ -1,4 +1,5 @@
 /** Removes secret values from whatever is about to be printed: by value, in each form that a value is written in. */
+import { formLengthLeast as prefixLength, formsOf, redacted } from './forms.ts';
 import { type Fields, Secret } from './secret.ts';
 
 export interface Redactor {
@@ -9,13 +10,10 @@ export interface Redactor {
   redact(value: unknown): unknown;
 }
 
-export const redacted = '[redacted]';
-const prefixLength = 4;
+export { redacted } from './forms.ts';
 /** The newest values are kept: more than a deployment of 10,000 secrets touches at once. */
 const valuesMost = 10_000;
 const depthMost = 12;
-/** Lines of a longer value (a PEM key) that are long enough to identify it. */
-const lineLengthLeast = 16;
 
 export function createRedactor({ most = valuesMost }: { readonly most?: number } = {}): Redactor {
   const needles = createNeedles();
@@ -45,51 +43,6 @@ export function createRedactor({ most = valuesMost }: { readonly most?: number }
     },
     redact,
   };
-}
-
-/** Every way a value commonly stands in a text. */
-function formsOf(value: string): string[] {
-  const bytes = Buffer.from(value);
-  const encoded = encodeUri(value);
-  const forms = [
-    value,
-    JSON.stringify(value).slice(1, -1),
-    encoded,
-    encoded.replaceAll('%20', '+'),
-    encoded.replaceAll(/%[0-9A-F]{2}/g, (escape) => escape.toLowerCase()),
-    encoded.replaceAll(/[!'()*]/g, (mark) => `%${mark.charCodeAt(0).toString(16).toUpperCase()}`),
-    bytes.toString('base64'),
-    bytes.toString('base64url'),
-    ...[0, 1, 2].flatMap((offset) => insideBase64(bytes, offset)),
-  ];
-  if (value.includes('\n')) {
-    const lines = value.split(/\r?\n/).map((line) => line.trim());
-    forms.push(
-      ...lines.filter((line) => line.length >= lineLengthLeast && !line.startsWith('-----')),
-    );
-  }
-  return [...new Set(forms)].filter((form) => form.length >= prefixLength);
-}
-
-/** How the bytes read inside the base64 of something longer (`user:password`), by their offset modulo 3. */
-function insideBase64(bytes: Buffer, offset: number): string[] {
-  const shifted = Buffer.concat([Buffer.alloc(offset), bytes]);
-  const whole = Math.floor((shifted.length * 8) / 6);
-  const start = Math.ceil((offset * 8) / 6);
-  // Shorter ones would match by chance.
-  if (whole - start < 8) return [];
-  return (['base64', 'base64url'] as const).map((form) =>
-    shifted.toString(form).slice(start, whole),
-  );
-}
-
-function encodeUri(value: string): string {
-  try {
-    return encodeURIComponent(value);
-  } catch {
-    // A lone surrogate has no URL form.
-    return value;
-  }
 }
 
 interface Needles {

@@ -3,6 +3,7 @@ import type { Clock, Random } from '../../clock.ts';
 import type { Entry } from '../entry.ts';
 import type { LinkEnd, StartLink } from '../link.ts';
 import type { ValueSource } from '../source.ts';
+import type { Agent, Stage } from './path.ts';
 
 /** Log messages are constant strings, data goes in fields. Never a value. */
 export interface GateLog {
@@ -28,6 +29,10 @@ export interface SessionOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: GateLog;
+  /** Who the client is, as far as its end can tell. */
+  readonly agent?: Agent | null;
+  /** Besides redaction, in order. */
+  readonly stages?: readonly Stage[];
   /** Where a session tells tests where it is; does nothing in production. */
   readonly at?: (point: string) => void;
 }

@@ -1,0 +1,182 @@
+/** A server as a child process over stdio: a group of its own, stopped by end of input, then TERM, then KILL. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { isRotatedError } from '../errors.ts';
+import { type Launch, renderLaunch, type ValueFile } from './entry.ts';
+import { createFrames } from './frames.ts';
+import type { Link, LinkEnd, LinkEvents, StartLink } from './link.ts';
+
+type ProcessLaunch = Extract<Launch, { kind: 'process' }>;
+
+export interface StopTimes {
+  /** After the end of its input; of twenty real servers all ended within 0.4 s. */
+  readonly eofMs: number;
+  /** After TERM. */
+  readonly termMs: number;
+}
+
+const stopTimes: StopTimes = { eofMs: 2_000, termMs: 2_000 };
+/** Unread logs of a server are cut into lines of at most so much. */
+const logLineBytesMax = 64 * 1_024;
+
+/** Each start renders the launch with the values it is given. */
+export function processLink(launch: ProcessLaunch, times: StopTimes = stopTimes): StartLink {
+  return ({ values }, events) => {
+    let child: ChildProcess;
+    try {
+      const filled = renderLaunch(launch, values) as ProcessLaunch;
+      for (const file of filled.files) writeValueFile(file);
+      child = spawn(filled.command, filled.args, {
+        cwd: filled.cwd,
+        env: filled.env,
+        stdio: ['pipe', 'pipe', 'pipe'],
+        // A group of its own: what the server started ends with it, and a terminal's Ctrl-C is ours to pass on.
+        detached: true,
+      });
+    } catch (error) {
+      return failedLink(launch, error);
+    }
+    return running(child, launch, events, times);
+  };
+}
+
+/** In place, whole or not at all, readable by this account alone. */
+export function writeValueFile(file: ValueFile): void {
+  mkdirSync(path.dirname(file.path), { recursive: true, mode: 0o700 });
+  const aside = `${file.path}.${process.pid}.new`;
+  writeFileSync(aside, file.content, { mode: 0o600 });
+  renameSync(aside, file.path);
+}
+
+function running(
+  child: ChildProcess,
+  launch: ProcessLaunch,
+  events: LinkEvents,
+  times: StopTimes,
+): Link {
+  const { stdin, stdout, stderr, pid } = child;
+  if (stdin === null || stdout === null || stderr === null) throw new TypeError('no pipes');
+  const [input, output] = [stdin, stdout];
+  const ended = Promise.withResolvers<LinkEnd>();
+  let stopping: 'gentle' | 'now' | null = null;
+  let failure: LinkEnd | null = null;
+  const timers = new Set<NodeJS.Timeout>();
+
+  const frames = createFrames((head, tail) => events.onTooLong(head, tail));
+  stdout.on('data', (chunk: Buffer) => {
+    const whole = frames.push(chunk);
+    if (whole.length > 0) events.onFrames(whole);
+  });
+  stdout.on('end', () => {
+    const last = frames.end();
+    if (last.length > 0) events.onFrames(last);
+  });
+  const lines = createFrames((head) => events.onLog(line(head)), logLineBytesMax);
+  stderr.on('data', (chunk: Buffer) => {
+    const whole = lines.push(chunk);
+    if (whole.length > 0) events.onLog(Buffer.concat(whole));
+  });
+  stderr.on('end', () => {
+    for (const last of lines.end()) events.onLog(last);
+  });
+  stdin.on('drain', () => events.onDrain());
+  // EPIPE: it has closed its input; its end says the rest.
+  for (const stream of [stdin, stdout, stderr]) stream.on('error', () => undefined);
+
+  child.on('error', (error) => {
+    failure ??= failed(launch, error);
+    if (pid === undefined) ended.resolve(failure);
+  });
+  child.on('exit', () => {
+    // What it left behind in its group has lost its server.
+    if (stopping !== null) signalGroup(pid, 'SIGKILL');
+    // A descendant may hold the pipes open for ever.
+    timers.add(
+      setTimeout(() => {
+        signalGroup(pid, 'SIGKILL');
+        stdout.destroy();
+        stderr.destroy();
+      }, times.eofMs),
+    );
+  });
+  child.on('close', (exitCode, signal) => {
+    for (const timer of timers) clearTimeout(timer);
+    signalGroup(pid, 'SIGKILL');
+    ended.resolve(
+      failure ?? {
+        why: stopping === null ? 'exited' : 'closed',
+        exitCode,
+        signal,
+        message: null,
+      },
+    );
+  });
+
+  function stop(how: 'gentle' | 'now'): void {
+    if (stopping === 'now' || stopping === how) return;
+    stopping = how;
+    // Whoever paused reading will not resume it; what it still answers must not keep it from ending.
+    output.resume();
+    input.end();
+    if (how === 'now') {
+      signalGroup(pid, 'SIGKILL');
+      return;
+    }
+    timers.add(
+      setTimeout(() => {
+        signalGroup(pid, 'SIGTERM');
+        timers.add(setTimeout(() => signalGroup(pid, 'SIGKILL'), times.termMs));
+      }, times.eofMs),
+    );
+  }
+
+  return {
+    send: (bytes) => stdin.writable && stdin.write(bytes),
+    pause: () => {
+      if (stopping === null) stdout.pause();
+    },
+    resume: () => stdout.resume(),
+    async stop(how) {
+      stop(how);
+      return ended.promise;
+    },
+    ended: ended.promise,
+  };
+}
+
+function failedLink(launch: ProcessLaunch, error: unknown): Link {
+  const end = failed(launch, error);
+  return {
+    send: () => true,
+    pause: () => undefined,
+    resume: () => undefined,
+    stop: async () => end,
+    ended: Promise.resolve(end),
+  };
+}
+
+/** Node's own message may quote arguments or the environment, which hold values. */
+function failed({ command }: ProcessLaunch, error: unknown): LinkEnd {
+  const code = (error as { code?: unknown }).code;
+  const why =
+    code === 'ENOENT'
+      ? `${command} was not found. Write its absolute path: a client's PATH may lack it.`
+      : isRotatedError(error)
+        ? error.message
+        : `${command} could not be started (${typeof code === 'string' ? code : 'unknown'}).`;
+  return { why: 'failed', exitCode: null, signal: null, message: why };
+}
+
+function signalGroup(pid: number | undefined, signal: NodeJS.Signals): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, signal);
+  } catch {
+    // ESRCH: nobody of the group is left, which is what is wanted.
+  }
+}
+
+function line(bytes: Buffer): Buffer {
+  return Buffer.concat([bytes, Buffer.from('\n')]);
+}

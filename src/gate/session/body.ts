@@ -1,0 +1,90 @@
+/** What the parts of a session share: its processes, what it has learnt, and what it says of itself. */
+import type { ByteRedactor } from '../redaction.ts';
+import type { InstanceStatus, Resolved } from '../source.ts';
+import type { Affinity } from './affinity.ts';
+import type { Learning } from './carried.ts';
+import type { Hold } from './hold.ts';
+import type { Call } from './path.ts';
+import { orAbort, unfit, type Known } from './prepare.ts';
+import type { Processes, Routing } from './routing.ts';
+import type { Running } from './running.ts';
+import type { SessionOptions } from './session.ts';
+import { hiddenValues, oldest } from './values.ts';
+
+export interface Body {
+  readonly options: SessionOptions;
+  readonly processes: Processes;
+  readonly carried: Learning;
+  readonly affinity: Affinity;
+  readonly hold: Hold;
+  readonly routing: Routing;
+  readonly redactor: ByteRedactor;
+  /** Aborted when the session closes. */
+  readonly closing: AbortController;
+  /** A new process that is not ready yet. */
+  preparing: Running | null;
+  /** What stands behind the references, as last asked. */
+  latest: Resolved | null;
+  problem: InstanceStatus['problem'];
+  /** No process runs, and none is to run before the next call. */
+  isIdle: boolean;
+  /** What the process that serves offers, as last seen. */
+  known: Known | null;
+  /** Calls whose process is gone and that the next one gets: open listens, and what may be sent again. */
+  readonly orphans: Call[];
+  /** Monotonic. */
+  lastCallAtMs: number;
+}
+
+export function report(body: Body): void {
+  const { processes, options } = body;
+  const running = [processes.serving, ...processes.old].filter((one) => one !== null);
+  hide(body);
+  options.source.report({
+    state: body.isIdle && running.length === 0 ? 'idle' : 'serving',
+    generations: oldest(
+      running.map((one) => one.resolved.generations),
+      body.latest,
+    ),
+    problem: body.problem,
+  });
+}
+
+/** The values of every process there is, and of the newest generation, are kept from the client. */
+export function hide({ processes, preparing, latest, redactor }: Body, more?: Resolved): void {
+  const running = [processes.serving, preparing, ...processes.old].filter((one) => one !== null);
+  redactor.use(hiddenValues([...running.map((one) => one.resolved), latest, more ?? null]));
+}
+
+/** Waits at most so long, and not past the end of the session. Throws `swap-failed` at the deadline. */
+export async function within<T>(
+  { options, closing }: Body,
+  ms: number,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const over = new AbortController();
+  const signal = AbortSignal.any([over.signal, closing.signal]);
+  const timer = options.clock
+    .sleep(ms, signal)
+    .then(() => over.abort(unfit(`it was not ready within ${ms} ms`)))
+    .catch(() => undefined);
+  try {
+    return await orAbort(work(signal), signal);
+  } finally {
+    over.abort(new DOMException('Done.', 'AbortError'));
+    await timer;
+  }
+}
+
+/** True where the process owes nothing to anybody. */
+export function isSettled({ affinity }: Body, running: Running): boolean {
+  return running.calls.size === 0 && running.asked.size === 0 && affinity.openRounds(running) === 0;
+}
+
+/** What waited goes on its way, in order. */
+export function releaseHeld({ hold, routing, options }: Body): void {
+  for (const frame of hold.release()) {
+    if (!hold.keep(frame)) routing.fromClient(frame);
+  }
+  if (!routing.flush()) options.client.hold(true);
+}

@@ -1,0 +1,63 @@
+/** Frames of the client that wait, in order, until a process can take them. */
+import { cancelledId, readMessage } from '../message.ts';
+
+export interface Hold {
+  /** none: nothing waits. calls: new requests wait, answers and notifications go on. all: everything waits. */
+  readonly mode: () => 'none' | 'calls' | 'all';
+  begin(mode: 'calls' | 'all'): void;
+  /** True where it keeps the frame, or where the frame took back one that waits. */
+  keep(frame: Buffer): boolean;
+  /** Nothing waits any more; what did, in order. */
+  release(): readonly Buffer[];
+  /** The requests that wait, nobody will take: in order. */
+  readonly isEmpty: () => boolean;
+}
+
+/** More than this waits in the client's pipe instead. */
+const heldBytesMost = 16 << 20;
+
+export function createHold(onFull: (isFull: boolean) => void): Hold {
+  let mode: 'none' | 'calls' | 'all' = 'none';
+  let frames: Buffer[] = [];
+  let bytes = 0;
+
+  return {
+    mode: () => mode,
+    begin(wanted) {
+      if (mode !== 'all') mode = wanted;
+    },
+    keep(frame) {
+      if (mode === 'none') return false;
+      if (mode === 'calls') {
+        const message = readMessage(frame);
+        if (message?.kind === 'notification' && message.method === 'notifications/cancelled') {
+          return takeBack(cancelledId(message));
+        }
+        if (message?.kind !== 'request') return false;
+      }
+      // The chunk that it lies in is read into again.
+      frames.push(Buffer.from(frame));
+      bytes += frame.length;
+      if (bytes > heldBytesMost) onFull(true);
+      return true;
+    },
+    release() {
+      const held = frames;
+      if (bytes > heldBytesMost) onFull(false);
+      mode = 'none';
+      frames = [];
+      bytes = 0;
+      return held;
+    },
+    isEmpty: () => frames.length === 0,
+  };
+
+  function takeBack(id: string | null): boolean {
+    const before = frames.length;
+    frames = frames.filter((frame) => {
+      const message = readMessage(frame);
+      return message?.kind !== 'request' || message.id !== id;
+    });
+    return frames.length < before;
+  }
+}
