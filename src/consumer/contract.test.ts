@@ -23,7 +23,7 @@ import { signatureHeader, signReport } from './signature.ts';
 
 const canary = 'canary-5d1f0b77c2e84a';
 const key = 'a-key-of-more-than-sixteen-bytes';
-const timeoutMs = 1_500;
+const usualTimeoutMs = 20_000;
 const changes: readonly [Change, Change] = [
   { secret: 'reports-db', generation: 7, stage: 'current' },
   { secret: 'search', generation: 3, stage: 'current' },
@@ -53,7 +53,7 @@ async function workshop() {
           ...kind,
           role: options.role ?? 'user',
           report: options.report === 'none' ? null : report,
-          timeoutMs,
+          timeoutMs: options.timeoutMs ?? usualTimeoutMs,
         },
         {
           directory,
@@ -101,7 +101,6 @@ async function httpSubject(): Promise<ConsumerSubject> {
     await once(server, 'close');
   };
   return {
-    timeoutMs,
     changes,
     canary,
     receivesValues: false,
@@ -161,7 +160,6 @@ async function execSubject(): Promise<ConsumerSubject> {
   await script('report.cjs', `process.stdout.write(require('node:fs').readFileSync('answer'));`);
   await appendFile(path('log'), '');
   return {
-    timeoutMs,
     changes,
     canary,
     receivesValues: false,
@@ -233,7 +231,6 @@ async function signalSubject(): Promise<ConsumerSubject> {
   const shop = await workshop();
   const server = await reloadingProcess(shop.directory);
   return {
-    timeoutMs,
     changes,
     canary,
     receivesValues: false,
@@ -254,7 +251,6 @@ async function fileSubject(): Promise<ConsumerSubject> {
   const shop = await workshop();
   const server = await reloadingProcess(shop.directory);
   return {
-    timeoutMs,
     changes: changesOfOne,
     canary,
     receivesValues: true,

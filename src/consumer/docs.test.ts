@@ -76,13 +76,11 @@ test('the server in the docs is reloaded and reports, run as it is printed there
   });
   try {
     await expect
-      .poll(
-        () =>
-          http.probe(patience()).then(
-            () => 'up',
-            () => 'down',
-          ),
-        { timeout: 20_000 },
+      .poll(() =>
+        http.probe(patience()).then(
+          () => 'up',
+          () => 'down',
+        ),
       )
       .toBe('up');
     expect(await http.report('reports-db', patience())).toMatchObject([{ generation: 6 }]);

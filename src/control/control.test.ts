@@ -175,9 +175,7 @@ describe('the control socket', () => {
     for await (const progress of service.watch(['r1'], 1_000, signal)) {
       if (progress.phase === 'minted') break;
     }
-    await expect
-      .poll(async () => (await service.status(none)).warnings, { timeout: 5_000 })
-      .toEqual(['left']);
+    await expect.poll(async () => (await service.status(none)).warnings).toEqual(['left']);
   });
 
   test('an owner that accepts and says nothing is silent, not absent', async () => {

@@ -114,7 +114,8 @@ describe('a daemon with sinks', () => {
     await running.said('ready');
     const before = performance.now();
     expect(await running.stop()).toBe(0);
-    expect(performance.now() - before).toBeLessThan(10_000);
+    // The command itself would be given 30 s.
+    expect(performance.now() - before).toBeLessThan(25_000);
     const ran = await rotate('run', 'first');
     expect(ran.code).toBe(0);
     expect(ran.err).toMatch(/\d+ audit lines not at exec:\S+ yet/);

@@ -58,7 +58,7 @@ describe('the service', () => {
     const { state, args } = scene(policyText('first', '2s'));
     const daemon = run([...args, '--listen', '127.0.0.1:0']);
     const { health } = await daemon.said('ready');
-    await expect.poll(() => generationOf(state), { timeout: 15_000 }).toBeGreaterThan(1);
+    await expect.poll(() => generationOf(state)).toBeGreaterThan(1);
     const get = (place: string) => fetch(`http://${String(health)}${place}`);
     expect((await get('/healthz')).status).toBe(200);
     expect((await get('/readyz')).status).toBe(200);
@@ -89,7 +89,7 @@ describe('the service', () => {
     expect(existsSync(controlSocketPath(state))).toBe(true);
     const next = run(args);
     await next.said('ready');
-    await expect.poll(() => generationOf(state), { timeout: 10_000 }).toBe(1);
+    await expect.poll(() => generationOf(state)).toBe(1);
   });
 
   test('a second one is refused and names the first', async () => {
@@ -165,7 +165,7 @@ describe('the service', () => {
       return secrets.map((one) => one.secret).sort();
     };
     writeFileSync(path.join(policies, 'second.yaml'), policyText('second', '30d'));
-    await expect.poll(names, { timeout: 15_000 }).toEqual(['first', 'second']);
+    await expect.poll(names).toEqual(['first', 'second']);
     writeFileSync(path.join(policies, 'first.yaml'), 'secrets: [oh no');
     const warning = await daemon.said('about the policies');
     expect(String(warning['warning'])).toContain('first.yaml:1');
@@ -179,7 +179,7 @@ describe('the service', () => {
     const before = daemon.lines.filter((line) => line.message === 'policies in use').length;
     daemon.child.kill('SIGHUP');
     const inUse = () => daemon.lines.filter((line) => line.message === 'policies in use').length;
-    await expect.poll(inUse, { timeout: 10_000 }).toBe(before + 1);
+    await expect.poll(inUse).toBe(before + 1);
   });
 
   test('SIGUSR1 does not open the inspector', async () => {

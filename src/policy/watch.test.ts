@@ -52,7 +52,8 @@ function start(options: Partial<WatchOptions> = {}, target = folder) {
 test('an edit, a new file, a removed file and changed rights are each told', async () => {
   const seen = start();
   for (const edit of [
-    () => writeFileSync(path.join(folder, 'a.yaml'), 'a: 2'),
+    // Of another length: two writes within one tick of a file system's clock have the same instant.
+    () => writeFileSync(path.join(folder, 'a.yaml'), 'a: 22'),
     () => writeFileSync(path.join(folder, 'b.yaml'), 'b: 1'),
     () => unlinkSync(path.join(folder, 'b.yaml')),
     () => chmodSync(path.join(folder, 'a.yaml'), 0o666),

@@ -10,7 +10,7 @@ const lacks =
     world[fault] === undefined ? why : null;
 
 /** What is prompt to a person, with room for a machine under load. */
-const promptMs = 3_000;
+const promptMs = 10_000;
 
 export const faultCases: readonly ContractCase[] = [
   {
