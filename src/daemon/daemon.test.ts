@@ -59,6 +59,11 @@ describe('the service', () => {
     const daemon = run([...args, '--listen', '127.0.0.1:0']);
     const { health } = await daemon.said('ready');
     await expect.poll(() => generationOf(state)).toBeGreaterThan(1);
+    expect(await daemon.said('rotation.promoted')).toMatchObject({
+      secret: 'first',
+      generation: 1,
+    });
+    expect(await daemon.said('debt.revoke.paid')).toMatchObject({ secret: 'first', by: 'rotated' });
     const get = (place: string) => fetch(`http://${String(health)}${place}`);
     expect((await get('/healthz')).status).toBe(200);
     expect((await get('/readyz')).status).toBe(200);

@@ -48,7 +48,7 @@ export interface Machine extends Service {
 export function createMachine(ports: Ports): Machine {
   const owned = { fence: 0 };
   const stop = new AbortController();
-  const store = createStore(ports.journal, () => owned.fence);
+  const store = createStore(ports.journal, () => owned.fence, ports.log);
   let policies: ReadonlyMap<string, Policy> = new Map();
   let warnings: readonly string[] = [];
   /** A set of policies of which an edit was refused: tried again when a rotation has ended. */

@@ -11,7 +11,9 @@ import type {
   SecretRow,
 } from '../journal/journal.ts';
 import type { Sealed } from '../secret/sealing.ts';
+import { logWritten } from './log.ts';
 import type { Debt, Rotation, SecretState } from './model.ts';
+import type { Log } from './ports.ts';
 
 /** Everything one step makes durable at once. Rows carry the version they were read with; 0 inserts. */
 export interface Draft {
@@ -47,13 +49,16 @@ export interface Store {
   dueDebts(uptimeMs: number, most: number): Promise<readonly Debt[]>;
 }
 
-export function createStore(journal: Journal, fence: () => number): Store {
+export function createStore(journal: Journal, fence: () => number, log: Log): Store {
   const rotationFrom = (row: RotationRow) => row as unknown as Rotation;
   const secretFrom = (row: SecretRow) => row as unknown as SecretState;
   const debtFrom = (row: DebtRow) => row as unknown as Debt;
   return {
     journal,
-    write: (draft) => journal.commit(toCommit(draft, fence())),
+    write: async (draft) => {
+      await journal.commit(toCommit(draft, fence()));
+      logWritten(log, draft);
+    },
     rotation: async (id) => mapNull(await journal.rotation(id), rotationFrom),
     activeOf: async (secret) => mapNull(await journal.activeRotationOf(secret), rotationFrom),
     secret: async (name) => mapNull(await journal.secret(name), secretFrom),
