@@ -63,7 +63,7 @@ function problem({ exit, stdout, stderr }: Ran): Inspected {
 async function run(home: string, args: readonly string[]): Promise<Ran> {
   const child = spawn(process.execPath, [program, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, HOME: home },
+    env: { ...process.env, HOME: home, MCP_INSPECTOR_SECRET_STORE: 'memory' },
     timeout: deadlineMs,
   });
   const output = { stdout: '', stderr: '' };

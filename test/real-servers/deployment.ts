@@ -11,8 +11,8 @@ import { startDaemon } from '../support/rotated.ts';
 import type { Case } from './case.ts';
 
 export interface Deployment extends AsyncDisposable {
-  /** Every program that asks this daemon gets these. */
-  readonly places: readonly string[];
+  /** By it, other programs find the daemon. */
+  readonly state: string;
   /** Rotates once and returns when the old credential is dead. Throws where it ends in anything else. */
   rotate(): Promise<void>;
   /** What the backend holds now. */
@@ -53,7 +53,7 @@ export async function deploy(subject: Case): Promise<Deployment> {
   await finish(service, [await service.supply(adminName, fields, ask)], log);
   await rotate();
   return {
-    places,
+    state,
     log,
     rotate,
     current: async () => {

@@ -82,7 +82,16 @@ async function open(subject: Case, deployment: Deployment, session: number): Pro
   await client.connect(
     new StdioClientTransport({
       command: process.execPath,
-      args: [rotate, 'wrap', '--server', subject.name, ...deployment.places, '--', ...command],
+      args: [
+        rotate,
+        'wrap',
+        '--server',
+        subject.name,
+        '--state',
+        deployment.state,
+        '--',
+        ...command,
+      ],
       env: { PATH: process.env['PATH'] ?? '', ...env },
       stderr: 'inherit',
     }),
