@@ -335,13 +335,17 @@ export function createMachine(ports: Ports): Machine {
                 }
               : dueContextOf(state, scheduleNow);
           const consumers = ports.consumers(policy).map((consumer) => consumer.id);
-          return planOf(
+          const runs = ports.nextRuns(policy, due, 5);
+          const plan = planOf(
             policy,
             ports.provider(policy),
             consumers,
-            ports.nextRuns(policy, due, 5),
+            isMadeAtOnce(policy, state) ? [scheduleNow, ...runs.slice(0, 4)] : runs,
             now,
           );
+          if (state?.paused !== true) return plan;
+          const off = `its schedule is off until 'rotate resume ${policy.name}'`;
+          return { ...plan, warnings: [off, ...plan.warnings] };
         }),
       );
     },
@@ -464,6 +468,12 @@ export function createMachine(ports: Ports): Machine {
       signal.removeEventListener('abort', listener);
     }
   }
+}
+
+/** A secret that the backend does not hold yet has nothing to wait for. */
+function isMadeAtOnce(policy: Policy, state: SecretState | null): boolean {
+  if (policy.schedule.trigger.kind === 'manual') return false;
+  return state === null || (state.generation === 0 && !state.data.looked && !state.paused);
 }
 
 function isEmpty(selector: Selector): boolean {

@@ -182,3 +182,29 @@ describe('a month switched off', () => {
 async function generations(world: World, names: readonly string[]): Promise<readonly number[]> {
   return Promise.all(names.map(async (name) => (await world.served(name))?.generation ?? 0));
 }
+
+describe('what is shown', () => {
+  it('a plan begins now where the backend holds nothing yet, and says that a schedule is off', async () => {
+    const world = new World();
+    await world.start(
+      policyOf({ name: 'a', schedule: { trigger: { kind: 'every', everyMs: dayMs } } }),
+    );
+    const plan = async () => (await world.machine.plan(byName('a'), null))[0];
+    expect((await plan())?.runs).toEqual([world.clock.now()]);
+    await world.until(async () => (await world.served('a')) !== null);
+    expect((await plan())?.runs).toEqual([]);
+    expect((await plan())?.warnings).toEqual([]);
+    await world.machine.pause('a', { ...everyone, reason: 'an audit' });
+    expect((await plan())?.warnings).toEqual(["its schedule is off until 'rotate resume a'"]);
+  });
+
+  it('a second pause without a reason keeps the first one', async () => {
+    const world = new World();
+    await world.start(policyOf({ name: 'a' }));
+    await world.machine.pause('a', { ...everyone, reason: 'an audit' });
+    const again = await world.machine.pause('a', { ...everyone, reason: null });
+    expect(again.message).toContain('an audit');
+    const [status] = (await world.machine.status(byName('a'))).secrets;
+    expect(status?.paused?.reason).toBe('an audit');
+  });
+});

@@ -20,6 +20,10 @@ export async function setPaused(
 ): Promise<Started> {
   const { ports, store } = context;
   const now = ports.clock.now();
+  if (paused && state.data.pausedFor !== null && ask.reason === null) {
+    const { reason } = state.data.pausedFor;
+    return started(state.name, null, 'done', `Its schedule was off already: ${reason}.`);
+  }
   const data = paused
     ? {
         ...state.data,
