@@ -30,11 +30,25 @@ export function start(program) {
   }
   // A listener keeps Node from opening the inspector at this signal, which would let anyone of this account read every value.
   process.on('SIGUSR1', function ignore() {});
-  // A checkout runs its sources, a published package what was built from them.
-  const source = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url));
-  const built = fileURLToPath(new URL('../dist/src/cli/main.js', import.meta.url));
-  const main = import(pathToFileURL(existsSync(source) ? source : built).href);
-  void main.then(function run(module) {
+  // Each server of a client waits for its shim, so that one loads nothing but itself.
+  const args = process.argv.slice(2);
+  const end = args.indexOf('--');
+  const isWrap = args[0] === 'wrap' && end !== -1 && !args.slice(0, end).includes('--help');
+  const isRemote = args[0] === 'wrap' && args.includes('--url') && !args.includes('--help');
+  if (isWrap || isRemote) {
+    void load('wrap').then(function run(module) {
+      return module.runWrap(args.slice(1));
+    });
+    return;
+  }
+  void load('main').then(function run(module) {
     return module.runProcess(program);
   });
+}
+
+/** A checkout runs its sources, a published package what was built from them. */
+function load(name) {
+  const source = fileURLToPath(new URL('../src/cli/' + name + '.ts', import.meta.url));
+  const built = fileURLToPath(new URL('../dist/src/cli/' + name + '.js', import.meta.url));
+  return import(pathToFileURL(existsSync(source) ? source : built).href);
 }
