@@ -14,6 +14,7 @@ const leaves = [
   'src/child.ts',
   'src/http.ts',
   'src/version.ts',
+  'src/state-place.ts',
   'src/secret',
 ];
 
@@ -32,14 +33,16 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   'src/finding.ts': [],
   'src/version.ts': [],
   'src/child.ts': ['src/errors.ts'],
+  'src/state-place.ts': ['src/errors.ts'],
   'src/http.ts': ['src/errors.ts'],
   'src/secret': ['src/errors.ts', 'src/clock.ts'],
   // The one table of cron expressions serves the parser, too.
-  'src/policy': [...leaves, 'src/schedule/cron-table.ts'],
+  'src/policy': [...leaves, 'src/schedule/cron-table.ts', 'type src/gate/settings.ts'],
   'src/schedule': [...leaves, types.policy, types.ports],
   'src/provider': leaves,
   'src/backend': leaves,
-  'src/verify': [...leaves, types.policy],
+  // A check starts an MCP server as the gate does.
+  'src/verify': [...leaves, types.policy, 'src/gate'],
   'src/consumer': [...leaves, types.policy],
   'src/journal': [...leaves, 'type src/backend/local-rows.ts', 'type src/backend/backend.ts'],
   'src/audit': [...leaves, types.journal],
@@ -58,7 +61,17 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   ],
   // The feed is spoken over a private socket, as the control protocol is.
   'src/gate': [...leaves, 'src/control/lines.ts', 'src/control/socket-path.ts'],
-  'src/control': [...leaves, types.journal, types.service, types.ports],
+  // The daemon's end of the feed: on a socket beside the control socket, for the gate's consumer.
+  'src/hub': [
+    ...leaves,
+    types.journal,
+    'src/policy',
+    'src/gate',
+    'src/consumer',
+    'src/control',
+    'type src/rotation/service.ts',
+  ],
+  'src/control': [...leaves, types.journal, types.service, types.ports, 'type src/hub/service.ts'],
   'src/wiring': [
     ...leaves,
     'src/policy',
@@ -71,6 +84,10 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     'src/audit',
     'src/notify',
     'src/rotation',
+    // The gate's daemon end.
+    'src/gate',
+    'src/hub',
+    'src/control',
     'providers/index.ts',
   ],
   'src/daemon': [...leaves, 'src/control', 'src/wiring', types.service, types.ports],
@@ -84,6 +101,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     types.ports,
     // Bare `rotated` is a command too: it starts the service, and this file alone may.
     'src/daemon',
+    'src/gate',
+    'type src/hub/service.ts',
   ],
   providers: [...leaves, 'src/provider'],
 };
@@ -201,6 +220,7 @@ const reveals: Readonly<Record<string, readonly [count: number, reason: string]>
   'src/consumer/key.ts': [1, 'counts bytes'],
   'src/consumer/render.ts': [3, 'into the file that the policy names'],
   'src/control/protocol.ts': [1, 'to the other end of a private socket'],
+  'src/gate/http/guard.ts': [1, 'into the digest that tokens of clients are compared with'],
   'src/provider/answers.ts': [1, 'counts bytes'],
   'src/secret/fingerprint.ts': [1, 'into a keyed hash'],
   'src/secret/redactor.ts': [1, 'to be recognised and removed'],
