@@ -72,6 +72,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     'type src/rotation/service.ts',
   ],
   'src/control': [...leaves, types.journal, types.service, types.ports, 'type src/hub/service.ts'],
+  // References as the gate reads them; what a policy counts as a secret written out.
+  'src/import': [...leaves, 'src/gate/entry.ts', 'src/policy/plaintext.ts'],
   'src/wiring': [
     ...leaves,
     'src/policy',
@@ -93,6 +95,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   'src/daemon': [...leaves, 'src/control', 'src/wiring', types.service, types.ports],
   'src/cli': [
     ...leaves,
+    'src/import',
     'src/control',
     'src/wiring',
     'src/policy',
@@ -221,6 +224,8 @@ const reveals: Readonly<Record<string, readonly [count: number, reason: string]>
   'src/consumer/render.ts': [3, 'into the file that the policy names'],
   'src/control/protocol.ts': [1, 'to the other end of a private socket'],
   'src/gate/http/guard.ts': [1, 'into the digest that tokens of clients are compared with'],
+  'src/import/copies.ts': [2, 'the config as it was, back into its file'],
+  'src/import/leftovers.ts': [1, 'looks for it in copies beside the config'],
   'src/provider/answers.ts': [1, 'counts bytes'],
   'src/secret/fingerprint.ts': [1, 'into a keyed hash'],
   'src/secret/redactor.ts': [1, 'to be recognised and removed'],

@@ -73,6 +73,11 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     arguments: '<name>',
     load: () => import('./commands/restore.ts'),
   },
+  allow: {
+    summary: 'let a running MCP server have what it asks for: it gets no value without',
+    arguments: '[name] [rest...]',
+    load: () => import('./commands/allow.ts'),
+  },
   audit: {
     summary: 'the audit trail; `audit verify` proves that no line was changed',
     arguments: '[name]',
@@ -83,6 +88,11 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     arguments: '[names...]',
     load: () => import('./commands/doctor.ts'),
   },
+  import: {
+    summary: "move the plaintext keys out of MCP clients' configs, behind rotate wrap",
+    arguments: '<files...>',
+    load: () => import('./commands/import.ts'),
+  },
   init: {
     summary: 'write a first working policy and the key',
     arguments: '',
@@ -92,6 +102,11 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'the JSON Schema of policy files, for editors',
     arguments: '',
     load: () => import('./commands/schema.ts'),
+  },
+  wrap: {
+    summary: 'start an MCP server whose credentials are replaced while it runs',
+    arguments: '[command...]',
+    load: () => import('./commands/wrap.ts'),
   },
   serve: {
     summary: 'run the service in the foreground (also: rotated, without a command)',

@@ -147,5 +147,11 @@ function isNamesMap(above: Path, key: string): boolean {
 
 /** A reference or a placeholder says where the secret stands, or nothing is there. */
 function isIndirect(value: string): boolean {
-  return value === '' || /^[a-z]+:\/\/[^:@]*$/.test(value) || value.includes('${');
+  return (
+    value === '' ||
+    /^[a-z]+:\/\/[^:@]*$/.test(value) ||
+    // As a gate's entry writes it: `--api-key={{local://mcp/search#KEY}}`.
+    /^\{\{[a-z]+:\/\/[^{}]+\}\}$/.test(value) ||
+    value.includes('${')
+  );
 }
