@@ -183,6 +183,38 @@ async function generations(world: World, names: readonly string[]): Promise<read
   return Promise.all(names.map(async (name) => (await world.served(name))?.generation ?? 0));
 }
 
+describe('a restore that is cut off', () => {
+  it.each([1, 2, 3, 4])('at its point %i is finished by the next one', async (nth) => {
+    const world = new World();
+    const policy = policyOf({ name: 'a' });
+    await world.start(policy);
+    await world.bootstrap('a');
+    const before = await world.served('a');
+    world.policies.set('a', { ...policy, backend: { ...policy.backend, item: 'test/empty' } });
+    await world.apply();
+    await world.machine.run(byName('a'), everyone);
+    await world.untilPhase('a', 'abandoned');
+    const died = Promise.withResolvers<void>();
+    let left = nth;
+    world.at = (point) => {
+      if (!point.endsWith(':restore') || --left > 0) return;
+      died.resolve();
+      return new Promise(() => {});
+    };
+    void world.machine.restore('a', everyone);
+    await died.promise;
+    await world.restart();
+    expect(await world.machine.restore('a', everyone)).toMatchObject({ outcome: 'done' });
+    expect((await world.served('a'))?.value).toBe(before?.value);
+    const [status] = (await world.machine.status(byName('a'))).secrets;
+    expect(status).toMatchObject({ lost: false, paused: null });
+    expect(await world.machine.restore('a', everyone)).toMatchObject({ outcome: 'refused' });
+    await world.machine.run(byName('a'), everyone);
+    await world.untilPhase('a', 'retired', { stepMs: 5_000 });
+    expect(world.live('a').map((key) => key.ref)).toEqual([(await world.served('a'))?.key?.ref]);
+  });
+});
+
 describe('what is shown', () => {
   it('a plan begins now where the backend holds nothing yet, and says that a schedule is off', async () => {
     const world = new World();

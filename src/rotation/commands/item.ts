@@ -1,4 +1,5 @@
 /** The item itself: written back from the escrow after a loss, or read by a person, audited. */
+import type { VersionId } from '../../backend/backend.ts';
 import { RotatedError } from '../../errors.ts';
 import type { Policy } from '../../policy/policy.ts';
 import type { Fields } from '../../secret/secret.ts';
@@ -6,8 +7,8 @@ import type { Context } from '../context.ts';
 import { backendOf, effect } from '../context.ts';
 import { describe, readOwn } from '../current.ts';
 import { dueAfter } from '../due.ts';
-import { fromItem, toItem } from '../fields.ts';
-import type { SecretState } from '../model.ts';
+import { asKept, fromItem, toItem } from '../fields.ts';
+import type { Known, SecretState } from '../model.ts';
 import { itemOf } from '../model.ts';
 import { openKnown } from '../seals.ts';
 import type { Ask, Started } from '../service.ts';
@@ -21,7 +22,7 @@ export async function restore(
   state: SecretState,
   ask: Ask,
 ): Promise<Started> {
-  const { ports, store, signal } = context;
+  const { ports, store } = context;
   const secret = policy.name;
   const { current } = state.data;
   const fields = current === null ? null : await openKnown(context, secret, current);
@@ -32,30 +33,21 @@ export async function restore(
     });
   }
   const served = await readOwn(context, policy, 'current');
-  if (served !== null) {
+  // Written back, and cut off before that was journalled.
+  const isBack =
+    served !== null &&
+    state.data.lost &&
+    ports.fingerprints.of(asKept(policy, served.fields)) === current.fingerprint;
+  if (served !== null && !isBack) {
     throw new RotatedError('refused', `${itemOf(policy)} still holds ${secret}.`, {
       secret,
       next: `If its value is wrong: 'rotate run ${secret}'.`,
     });
   }
-  const { backend } = policy;
-  const item = await describe(context, policy);
-  const own = toItem(policy, fields);
-  const note = {
-    secret,
-    generation: state.generation,
-    ref: current.ref,
-    rotation: current.sealedBy,
-    fields: Object.keys(own).sort(),
-  };
-  const txn = `restore-${ports.random.bytes(8).toString('hex')}`;
-  const expectCurrent = item.current?.version ?? null;
-  const pending = await effect(context, 'restore', () =>
-    backendOf(context, policy).stage(backend.item, own, [note], { txn, expectCurrent }, signal),
-  );
-  const version = await effect(context, 'restore', () =>
-    backendOf(context, policy).promote(backend.item, { txn, expectCurrent, pending }, signal),
-  );
+  const version =
+    served !== null
+      ? served.item.version
+      : await writeBack(context, policy, current, toItem(policy, fields), state.generation);
   const next = {
     ...state,
     paused: false,
@@ -81,6 +73,34 @@ export async function restore(
     null,
     'done',
     `Generation ${state.generation} is back in ${itemOf(policy)}.`,
+  );
+}
+
+/** The same transaction each time, so that a repeat after a crash finishes what was begun. */
+async function writeBack(
+  context: Context,
+  policy: Policy,
+  current: Known,
+  own: Fields,
+  generation: number,
+): Promise<VersionId> {
+  const { signal } = context;
+  const { item } = policy.backend;
+  const note = {
+    secret: policy.name,
+    generation,
+    ref: current.ref,
+    rotation: current.sealedBy,
+    fields: Object.keys(own).sort(),
+  };
+  const txn = `restore-${current.sealedBy}-${generation}`;
+  const expectCurrent = (await describe(context, policy)).current?.version ?? null;
+  const backend = backendOf(context, policy);
+  const pending = await effect(context, 'restore', () =>
+    backend.stage(item, own, [note], { txn, expectCurrent }, signal),
+  );
+  return effect(context, 'restore', () =>
+    backend.promote(item, { txn, expectCurrent, pending }, signal),
   );
 }
 
