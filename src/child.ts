@@ -102,7 +102,8 @@ function spawn<O extends Options>(
   }
 }
 
-function minimalEnvironment(): Record<string, string> {
+/** What every child gets. */
+export function minimalEnvironment(): Record<string, string> {
   const env: Record<string, string> = {};
   for (const name of inherited) {
     const value = process.env[name];

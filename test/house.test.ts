@@ -65,6 +65,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   'src/hub': [
     ...leaves,
     types.journal,
+    'type src/backend/backend.ts',
     'src/policy',
     'src/gate',
     'src/consumer',
@@ -226,6 +227,7 @@ const reveals: Readonly<Record<string, readonly [count: number, reason: string]>
   'src/gate/http/guard.ts': [1, 'into the digest that tokens of clients are compared with'],
   'src/import/copies.ts': [2, 'the config as it was, back into its file'],
   'src/import/leftovers.ts': [1, 'looks for it in copies beside the config'],
+  'src/hub/hub.ts': [1, 'to the granted server, over a private socket'],
   'src/provider/answers.ts': [1, 'counts bytes'],
   'src/secret/fingerprint.ts': [1, 'into a keyed hash'],
   'src/secret/redactor.ts': [1, 'to be recognised and removed'],

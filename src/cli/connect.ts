@@ -2,7 +2,8 @@
 import { reachControl, type Reached } from '../control/client.ts';
 import { controlSocketPath, socketFolderOwner } from '../control/socket-path.ts';
 import { asRotatedError, isRotatedError, RotatedError } from '../errors.ts';
-import type { Ask, Service } from '../rotation/service.ts';
+import type { WholeService } from '../hub/service.ts';
+import type { Ask } from '../rotation/service.ts';
 import type { Deployment } from '../wiring/deployment.ts';
 import type { Ownership } from '../wiring/owner.ts';
 import { findPlaces, type Places, recordPlaces } from '../wiring/places.ts';
@@ -10,7 +11,7 @@ import { askOf, type Call } from './command.ts';
 import { plural } from './print.ts';
 
 export interface Session {
-  readonly service: Service;
+  readonly service: WholeService;
   /** What a person should know of how it was reached; null where a daemon answered. */
   readonly note: string | null;
 }
@@ -113,9 +114,15 @@ async function actDirectly<T>(
       for (const warning of await deployment.usePolicies(policyAsk(call))) {
         call.io.err(`${warning}\n`);
       }
-      return await whileServing(call, deployment, owner, () =>
-        work({ service: machine, note: noteOf(owner, why) }),
-      );
+      // Servers that run have to hear of what this command changes, as they would from the daemon.
+      const feed = await deployment.gate.serve(places.state, owner.fence);
+      try {
+        return await whileServing(call, deployment, owner, () =>
+          work({ service: machine, note: noteOf(owner, why) }),
+        );
+      } finally {
+        await feed.close();
+      }
     } finally {
       await endShipping(call, audit, owner);
     }

@@ -48,6 +48,8 @@ const refused: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'escrow-missing',
   'denied',
   'not-found',
+  'not-granted',
+  'swap-failed',
   'too-large',
   'refused',
 ]);

@@ -15,6 +15,8 @@ export interface Change {
    * only one left; drop every older one (verifiers).
    */
   readonly stage: 'pending' | 'current' | 'retired';
+  /** The old credential is treated as leaked: what a consumer may cut short for that, it should. */
+  readonly urgent?: boolean;
 }
 
 export type InstanceState = 'serving' | 'idle' | 'gone' | 'unreachable';
@@ -26,6 +28,8 @@ export interface InstanceReport {
   readonly generation: number | null;
   /** idle: will pick up the newest generation at its next use. gone: proven to have ended. */
   readonly state: InstanceState;
+  /** Why it does not serve the newest generation, in one sentence for people, where it says so. */
+  readonly problem?: string;
 }
 
 export interface Consumer {
@@ -38,8 +42,15 @@ export interface Consumer {
   probe(signal: AbortSignal): Promise<void>;
   /** Several changes for one consumer are one reload. May be repeated. Returns when the consumer was told, not when it is done. */
   reload(changes: readonly Change[], signal: AbortSignal): Promise<void>;
-  /** `unknown` where this consumer cannot tell. Throws where it could but does not answer. */
-  report(secret: string, signal: AbortSignal): Promise<readonly InstanceReport[] | 'unknown'>;
+  /**
+   * `unknown` where this consumer cannot tell. Throws where it could but does not answer. `known`: instances seen before, so
+   * that one which is not seen now can be proven gone.
+   */
+  report(
+    secret: string,
+    signal: AbortSignal,
+    known?: readonly string[],
+  ): Promise<readonly InstanceReport[] | 'unknown'>;
 }
 
 /** What a consumer that renders values itself (a file) may read; handed over by whoever composes it. */

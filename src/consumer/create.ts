@@ -4,6 +4,7 @@ import type { ConsumerSpec } from '../policy/policy.ts';
 import type { Consumer } from './consumer.ts';
 import { execTarget } from './exec.ts';
 import { fileTarget } from './file.ts';
+import { gateReporter, gateTarget } from './gate.ts';
 import { httpTarget } from './http.ts';
 import { createReporter } from './report.ts';
 import { signalTarget } from './signal.ts';
@@ -14,7 +15,11 @@ export type { ConsumerContext } from './target.ts';
 /** Opens nothing. Throws `policy-invalid` where the policy asks for something that cannot work. */
 export function createConsumer(spec: ConsumerSpec, context: ConsumerContext): Consumer {
   const target = createTarget(spec, context);
-  const reporter = createReporter(spec.report, spec.timeoutMs, context);
+  // A gate's instances tell through the line they are connected by.
+  const reporter =
+    spec.kind === 'gate'
+      ? gateReporter(spec, context)
+      : createReporter(spec.report, spec.timeoutMs, context);
   return {
     // A server that both uses a secret and checks it is told as each: two consumers.
     id: spec.role === 'user' ? target.id : `${target.id}#verifier`,
@@ -25,8 +30,10 @@ export function createConsumer(spec: ConsumerSpec, context: ConsumerContext): Co
       changes.length === 0
         ? Promise.resolve()
         : sanitized(signal, 'unknown', () => target.reload(changes, signal)),
-    report: async (secret, signal) =>
-      reporter === null ? 'unknown' : sanitized(signal, 'none', () => reporter(secret, signal)),
+    report: async (secret, signal, known = []) =>
+      reporter === null
+        ? 'unknown'
+        : sanitized(signal, 'none', () => reporter(secret, signal, known)),
   };
 }
 
@@ -40,6 +47,8 @@ function createTarget(spec: ConsumerSpec, context: ConsumerContext): Target {
       return execTarget(spec, context);
     case 'file':
       return fileTarget(spec, context);
+    case 'gate':
+      return gateTarget(spec, context);
     default:
       return spec satisfies never;
   }

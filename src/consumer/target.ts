@@ -4,6 +4,7 @@ import type { Fetch } from '../http.ts';
 import type { Redactor } from '../secret/redactor.ts';
 import type { Fields } from '../secret/secret.ts';
 import type { Change, InstanceReport, SecretReader } from './consumer.ts';
+import type { GateFeed } from './gate.ts';
 import type { ProcessTable } from './processes.ts';
 
 export interface ConsumerContext {
@@ -15,6 +16,8 @@ export interface ConsumerContext {
   readonly clock: Clock;
   readonly random: Random;
   readonly redactor: Pick<Redactor, 'add'>;
+  /** The feed of running servers; absent where this program serves none. */
+  readonly gate?: GateFeed;
   /** The runtime's own where absent. */
   readonly fetch?: Fetch;
   /** This machine's own where absent. */
@@ -30,7 +33,11 @@ export interface Target {
 }
 
 /** The other half. Throws where it could tell but does not answer. */
-export type Reporter = (secret: string, signal: AbortSignal) => Promise<readonly InstanceReport[]>;
+export type Reporter = (
+  secret: string,
+  signal: AbortSignal,
+  known: readonly string[],
+) => Promise<readonly InstanceReport[]>;
 
 /** The same order for the same changes, so that a repeated reload is the same bytes. */
 export function changesBody(changes: readonly Change[]): string {

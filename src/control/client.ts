@@ -1,7 +1,8 @@
 /** The command's end of the control socket: the same `Service`, asked of whoever owns the state directory. */
 import { createConnection, type Socket } from 'node:net';
 import { errorFromJson, RotatedError } from '../errors.ts';
-import type { Ask, Progress, Service } from '../rotation/service.ts';
+import type { WholeService } from '../hub/service.ts';
+import type { Ask, Progress } from '../rotation/service.ts';
 import { lineSplitter } from './lines.ts';
 import {
   type Answer,
@@ -16,7 +17,7 @@ import {
 } from './protocol.ts';
 
 export interface ControlClient {
-  readonly service: Service;
+  readonly service: WholeService;
   readonly hello: Hello;
   close(): void;
 }
@@ -210,8 +211,8 @@ function openWire(
 }
 
 /** The answers are trusted: the socket's folder belongs to the same account, and the hello said the same version. */
-function proxy(wire: Wire): Service {
-  const asked = (ask: Ask): WireAsk => ({
+function proxy(wire: Wire): WholeService {
+  const askedFor = (ask: Ask): WireAsk => ({
     reason: ask.reason,
     as: ask.actor.proven ? null : ask.actor.id,
   });
@@ -219,23 +220,23 @@ function proxy(wire: Wire): Service {
   return {
     status: (selector) => call('status', { selector }),
     plan: (selector, mode) => call('plan', { selector, mode }),
-    run: (selector, ask) => call('run', { selector, ask: asked(ask) }),
-    now: (selector, mode, ask) => call('now', { selector, mode, ask: asked(ask) }),
-    rollback: (secret, ask) => call('rollback', { secret, ask: asked(ask) }),
-    abandon: (secret, ask) => call('abandon', { secret, ask: asked(ask) }),
-    pause: (secret, ask) => call('pause', { secret, ask: asked(ask) }),
-    resume: (secret, ask) => call('resume', { secret, ask: asked(ask) }),
-    restore: (secret, ask) => call('restore', { secret, ask: asked(ask) }),
+    run: (selector, ask) => call('run', { selector, ask: askedFor(ask) }),
+    now: (selector, mode, ask) => call('now', { selector, mode, ask: askedFor(ask) }),
+    rollback: (secret, ask) => call('rollback', { secret, ask: askedFor(ask) }),
+    abandon: (secret, ask) => call('abandon', { secret, ask: askedFor(ask) }),
+    pause: (secret, ask) => call('pause', { secret, ask: askedFor(ask) }),
+    resume: (secret, ask) => call('resume', { secret, ask: askedFor(ask) }),
+    restore: (secret, ask) => call('restore', { secret, ask: askedFor(ask) }),
     supply: (secret, fields, ask) =>
-      call('supply', { secret, fields: fieldsToWire(fields), ask: asked(ask) }),
+      call('supply', { secret, fields: fieldsToWire(fields), ask: askedFor(ask) }),
     keep: (item, fields, look, ask) =>
-      call('keep', { item, fields: fieldsToWire(fields), look, ask: asked(ask) }),
-    confirm: (secret, debt, ask) => call('confirm', { secret, debt, ask: asked(ask) }),
+      call('keep', { item, fields: fieldsToWire(fields), look, ask: askedFor(ask) }),
+    confirm: (secret, debt, ask) => call('confirm', { secret, debt, ask: askedFor(ask) }),
     read: async (secret, stage, ask) => {
       const answer = await call<{ generation: number | null; fields: WireFields }>('read', {
         secret,
         stage,
-        ask: asked(ask),
+        ask: askedFor(ask),
       });
       return { generation: answer.generation, fields: fieldsFromWire(answer.fields) };
     },
@@ -243,6 +244,9 @@ function proxy(wire: Wire): Service {
     rotation: (id) => call('rotation', { id }),
     audit: (secret, from, most) => call('audit', { secret, from, most }),
     auditVerify: () => call('auditVerify', {}),
+    grants: () => call('grants', {}),
+    allow: (asked, ask) => call('allow', { asked, ask: askedFor(ask) }),
+    disallow: (server, hash, ask) => call('disallow', { server, hash, ask: askedFor(ask) }),
     watch: (rotations, patienceMs, signal) =>
       wire.stream('watch', { rotations, patienceMs }, signal) as AsyncIterable<Progress>,
   };

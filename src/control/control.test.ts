@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { RotatedError } from '../errors.ts';
-import type { Ask, Progress, Service, Started } from '../rotation/service.ts';
+import type { WholeService } from '../hub/service.ts';
+import type { Ask, Progress, Started } from '../rotation/service.ts';
 import { Secret } from '../secret/secret.ts';
 import { reachControl } from './client.ts';
 import { lineSplitter } from './lines.ts';
@@ -35,11 +36,11 @@ function started(secret: string): Started {
 }
 
 /** Records what it was asked; answers what the test set. */
-function fakeService(answers: Partial<Service>): Service {
+function fakeService(answers: Partial<WholeService>): WholeService {
   const refuse = () => Promise.reject(new RotatedError('unsupported', 'Not in this test.'));
   return new Proxy(answers, {
     get: (target, key) => Reflect.get(target, key) ?? refuse,
-  }) as Service;
+  }) as WholeService;
 }
 
 function temporary(): string {
@@ -48,7 +49,7 @@ function temporary(): string {
   return folder;
 }
 
-async function serve(state: string, service: Service, fence = 1): Promise<ControlServer> {
+async function serve(state: string, service: WholeService, fence = 1): Promise<ControlServer> {
   const warned: unknown[] = [];
   const log = { info: () => {}, warn: (f: unknown) => warned.push(f), error: () => {} };
   const server = await serveControl({

@@ -2,7 +2,8 @@
 import { z } from 'zod';
 import { RotatedError } from '../errors.ts';
 import type { Actor } from '../journal/journal.ts';
-import type { Ask, Service } from '../rotation/service.ts';
+import type { WholeService } from '../hub/service.ts';
+import type { Ask } from '../rotation/service.ts';
 import { fieldsFromWire, fieldsToWire, type WireAsk } from './protocol.ts';
 
 const name = z.string().min(1).max(512);
@@ -74,6 +75,25 @@ const request = z.discriminatedUnion('method', [
     params: z.strictObject({ secret: name.nullable(), from: z.int(), most: count }),
   }),
   z.strictObject({ id, method: z.literal('auditVerify'), params: z.strictObject({}) }),
+  z.strictObject({ id, method: z.literal('grants'), params: z.strictObject({}) }),
+  z.strictObject({
+    id,
+    method: z.literal('allow'),
+    params: z.strictObject({
+      asked: z.strictObject({
+        server: name,
+        hash: name,
+        program: name.nullable(),
+        references: z.array(z.string().max(2_048)).max(64),
+      }),
+      ask,
+    }),
+  }),
+  z.strictObject({
+    id,
+    method: z.literal('disallow'),
+    params: z.strictObject({ server: name, hash: name.nullable(), ask }),
+  }),
   z.strictObject({
     id,
     method: z.literal('watch'),
@@ -114,7 +134,7 @@ export function parseIncoming(line: string): Incoming {
 
 /** One call; what it returns goes into JSON as it is. */
 export async function callService(
-  service: Service,
+  service: WholeService,
   call: CallRequest,
   actorOf: (ask: WireAsk) => Actor,
 ): Promise<unknown> {
@@ -165,6 +185,14 @@ export async function callService(
       return service.audit(call.params.secret, call.params.from, call.params.most);
     case 'auditVerify':
       return service.auditVerify();
+    case 'grants':
+      return service.grants();
+    case 'allow':
+      return service.allow(call.params.asked, asked(call.params.ask));
+    case 'disallow': {
+      const { server, hash } = call.params;
+      return service.disallow(server, hash, asked(call.params.ask));
+    }
     default:
       return call satisfies never;
   }

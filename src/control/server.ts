@@ -1,11 +1,9 @@
 /** The daemon's end of the control socket: whoever owns the state directory answers there. */
-import { renameSync, rmSync, statSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
-import path from 'node:path';
+import type { Socket } from 'node:net';
 import { asRotatedError, type RotatedError } from '../errors.ts';
 import type { Actor } from '../journal/journal.ts';
 import type { Log } from '../rotation/ports.ts';
-import type { Service } from '../rotation/service.ts';
+import type { WholeService } from '../hub/service.ts';
 import { lineSplitter } from './lines.ts';
 import {
   aliveEveryMs,
@@ -16,7 +14,7 @@ import {
   type WireAsk,
 } from './protocol.ts';
 import { callService, parseIncoming, type WatchRequest } from './requests.ts';
-import { prepareSocketFolder } from './socket-path.ts';
+import { servePrivately } from './socket-server.ts';
 
 export interface ControlServer {
   readonly path: string;
@@ -25,7 +23,7 @@ export interface ControlServer {
 }
 
 export interface ControlOptions {
-  readonly service: Service;
+  readonly service: WholeService;
   /** From `controlSocketPath`. */
   readonly path: string;
   /** Of the lease: makes this server's file name its own. */
@@ -42,26 +40,21 @@ const connectionsMax = 128;
 const unreadBytesMax = 64 << 20;
 
 export async function serveControl(options: ControlOptions): Promise<ControlServer> {
-  prepareSocketFolder(options.path);
   const open = new Set<Connection>();
-  const server = createServer((socket) => {
-    const connection = serveConnection(socket, options);
-    open.add(connection);
-    socket.once('close', () => open.delete(connection));
-  });
-  server.maxConnections = connectionsMax;
-  // Bound under a name of its own and renamed: closing unlinks the name that was bound, so a hung owner that wakes up after
-  // a takeover cannot take the new owner's socket away.
-  const own = path.join(path.dirname(options.path), `c${options.fence.toString(36)}.sock`);
-  rmSync(own, { force: true });
-  await listen(server, own);
-  renameSync(own, options.path);
-  const inode = statSync(options.path).ino;
-  return {
+  const server = await servePrivately({
     path: options.path,
+    ownName: `c${options.fence.toString(36)}.sock`,
+    connectionsMax,
+    onConnection: (socket) => {
+      const connection = serveConnection(socket, options);
+      open.add(connection);
+      socket.once('close', () => open.delete(connection));
+    },
+  });
+  return {
+    path: server.path,
     close: async (graceMs) => {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      if (inodeOf(options.path) === inode) rmSync(options.path, { force: true });
+      const closed = server.close();
       for (const connection of open) connection.finish();
       const timer = setTimeout(() => {
         for (const connection of open) connection.destroy();
@@ -158,7 +151,7 @@ function serveConnection(socket: Socket, options: ControlOptions): Connection {
 }
 
 async function streamWatch(
-  service: Service,
+  service: WholeService,
   request: WatchRequest,
   watches: Map<number, AbortController>,
   send: (answer: Answer) => void,
@@ -179,22 +172,4 @@ async function streamWatch(
 
 function wire(error: RotatedError) {
   return error.toJSON() as { code: string; message: string };
-}
-
-function listen(server: Server, at: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(at, () => {
-      server.removeListener('error', reject);
-      resolve();
-    });
-  });
-}
-
-function inodeOf(file: string): number | null {
-  try {
-    return statSync(file).ino;
-  } catch {
-    return null;
-  }
 }

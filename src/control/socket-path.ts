@@ -6,7 +6,7 @@ import { RotatedError } from '../errors.ts';
 
 /** `sun_path` holds 104 bytes on macOS and 108 on Linux, the final zero included. */
 const pathBytesMax = 103;
-/** What a server's own name for the socket adds: see `server.ts`. */
+/** What a server's own name for the socket adds: see `socket-server.ts`. */
 const nameSlackBytes = 16;
 
 /**
@@ -19,6 +19,11 @@ export function controlSocketPath(state: string): string {
   if (Buffer.byteLength(near) + nameSlackBytes <= pathBytesMax) return near;
   const hash = createHash('sha256').update(directory).digest('hex').slice(0, 16);
   return path.join('/tmp', `rotated-${ownerOf(directory)}`, hash, 'control.sock');
+}
+
+/** Where running servers' shims reach the daemon: beside the control socket. */
+export function gateSocketPath(state: string): string {
+  return path.join(path.dirname(controlSocketPath(state)), 'gate.sock');
 }
 
 /** Makes the socket's folder, mode 0700. Throws `refused` where it exists and others could get in. */

@@ -3,6 +3,7 @@ import type { Clock, Random } from '../clock.ts';
 import { reachControl } from '../control/client.ts';
 import { type ControlServer, serveControl } from '../control/server.ts';
 import { controlSocketPath, socketFolderOwner } from '../control/socket-path.ts';
+import type { PrivateServer } from '../control/socket-server.ts';
 import { asRotatedError, isRotatedError, RotatedError } from '../errors.ts';
 import type { Log } from '../rotation/ports.ts';
 import type { Ask } from '../rotation/service.ts';
@@ -154,8 +155,10 @@ async function serve(
     log,
   });
   let health: HealthServer | null = null;
+  let feed: PrivateServer | null = null;
   const following = new AbortController();
   try {
+    feed = await deployment.gate.serve(places.state, owner.fence);
     if (options.listen !== null && metrics !== null) {
       const { serveHealth } = await import('./health.ts');
       health = await serveHealth(options.listen, {
@@ -191,7 +194,7 @@ async function serve(
     if (owner.lost.aborted) throw asRotatedError(owner.lost.reason, 'none');
   } finally {
     following.abort();
-    await closeAll(control, health, owner);
+    await Promise.all([closeAll(control, health, owner), feed?.close()]);
   }
 }
 

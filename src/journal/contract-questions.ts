@@ -163,6 +163,35 @@ export function questionsContract(subject: JournalSubject): void {
         expect(await journal.auditSinks()).toEqual([row('file:/b', 9)]);
       }));
 
+    test('grants are kept by server and hash, replaced and removed, under the fence alone', () =>
+      here(async (journal, fence) => {
+        const grant = (server: string, hash: string, reference: string) => ({
+          server,
+          hash,
+          data: { references: [reference] },
+        });
+        const [a, b] = [grant('search', 'h2', 'local://a'), grant('search', 'h1', 'local://b')];
+        const other = grant('db', 'h1', 'local://c');
+        expect(await journal.grants()).toEqual([]);
+        await journal.commit({ fence, grants: [a, b, other] });
+        const wider = grant('search', 'h2', 'local://a#x');
+        await journal.commit({ fence, grants: [wider] });
+        expect(await journal.grants()).toEqual([other, b, wider]);
+        await refuses(journal.commit({ fence: fence - 1, grants: [a] }), 'fence-lost');
+        await refuses(
+          journal.commit({ fence: fence - 1, removeGrants: [{ server: 'db', hash: 'h1' }] }),
+          'fence-lost',
+        );
+        await journal.commit({
+          fence,
+          removeGrants: [
+            { server: 'search', hash: 'h1' },
+            { server: 'never', hash: 'h1' },
+          ],
+        });
+        expect(await journal.grants()).toEqual([other, wider]);
+      }));
+
     test('a log of many lines is read whole, in windows and by secret, whatever part of it is newest', () =>
       here(async (journal, fence) => {
         for (let index = 1; index <= 70; index++) {

@@ -121,6 +121,15 @@ export interface AuditSinkRow {
   readonly checkpointAt: number;
 }
 
+/** What one server may be given: it holds for one command alone. */
+export interface GrantRow {
+  readonly server: string;
+  /** Of its command and arguments: a changed command has no grant. */
+  readonly hash: string;
+  /** References, canonical. Who granted them, when, and what for. */
+  readonly data: Json;
+}
+
 export interface Change<Row> {
   /** The version read before; 0 inserts a row that must not exist. */
   readonly expectVersion: number;
@@ -151,6 +160,9 @@ export interface Commit {
   /** Replaced by name: one process delivers, and it holds the fence. */
   readonly auditSinks?: readonly AuditSinkRow[];
   readonly removeAuditSinks?: readonly string[];
+  /** Replaced by server and hash. */
+  readonly grants?: readonly GrantRow[];
+  readonly removeGrants?: readonly Omit<GrantRow, 'data'>[];
 }
 
 export interface LeaseHolder {
@@ -215,6 +227,8 @@ export interface Journal extends AsyncDisposable {
 
   sealed(id: string): Promise<Sealed | null>;
   instances(secret: string): Promise<readonly InstanceRow[]>;
+  /** By server, then hash. */
+  grants(): Promise<readonly GrantRow[]>;
   lockOf(item: string): Promise<string | null>;
 
   auditHead(): Promise<AuditHead | null>;

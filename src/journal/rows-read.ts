@@ -6,6 +6,7 @@ import type {
   AuditLine,
   AuditSinkRow,
   DebtRow,
+  GrantRow,
   InstanceRow,
   Journal,
   Json,
@@ -32,6 +33,7 @@ type Reads = Pick<
   | 'nextDueAt'
   | 'sealed'
   | 'instances'
+  | 'grants'
   | 'lockOf'
   | 'auditLines'
   | 'auditOf'
@@ -138,6 +140,8 @@ export function createReads(database: Database): Reads {
       database
         .all('SELECT secret, consumer, instance, data FROM instance WHERE secret = ?', secret)
         .map(instanceOf),
+    grants: async () =>
+      database.all('SELECT server, hash, data FROM gate_grant ORDER BY server, hash').map(grantOf),
     lockOf: async (item) =>
       one(
         (row) => row['rotation'] as string,
@@ -245,6 +249,14 @@ function instanceOf(row: SqlRow): InstanceRow {
     consumer: row['consumer'] as string,
     secret: row['secret'] as string,
     instance: row['instance'] as string,
+    data: JSON.parse(row['data'] as string) as Json,
+  };
+}
+
+function grantOf(row: SqlRow): GrantRow {
+  return {
+    server: row['server'] as string,
+    hash: row['hash'] as string,
     data: JSON.parse(row['data'] as string) as Json,
   };
 }

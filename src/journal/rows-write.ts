@@ -60,6 +60,17 @@ export function applyCommit(
       row.checkpointAt,
     );
   }
+  for (const grant of commit.removeGrants ?? []) {
+    database.run('DELETE FROM gate_grant WHERE server = ? AND hash = ?', grant.server, grant.hash);
+  }
+  for (const grant of commit.grants ?? []) {
+    database.run(
+      'INSERT OR REPLACE INTO gate_grant (server, hash, data) VALUES (?, ?, ?)',
+      grant.server,
+      grant.hash,
+      JSON.stringify(grant.data),
+    );
+  }
   appendAudit(transaction, commit, chain, clock);
 }
 

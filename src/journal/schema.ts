@@ -95,6 +95,13 @@ CREATE TABLE instance (
   PRIMARY KEY (secret, consumer, instance)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE gate_grant (
+  server TEXT NOT NULL,
+  hash TEXT NOT NULL,
+  data TEXT NOT NULL,
+  PRIMARY KEY (server, hash)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE audit (
   seq INTEGER PRIMARY KEY,
   secret TEXT,

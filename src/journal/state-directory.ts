@@ -3,9 +3,8 @@ import { constants, readFileSync, statfsSync } from 'node:fs';
 import { access, mkdir, open, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { RotatedError } from '../errors.ts';
+import { databaseName } from '../state-place.ts';
 import { corrupt } from './database.ts';
-
-export const databaseName = 'state.sqlite';
 
 /** The type of the file system that holds a directory, as `statfs` and the mount table name it. */
 export type FileSystemOf = (directory: string) => {

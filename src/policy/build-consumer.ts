@@ -10,6 +10,7 @@ import {
 import type { Path } from './document.ts';
 import { expectedAt } from './expected.ts';
 import type { ConsumerSpec, ReportSpec, SignalSpec } from './policy.ts';
+import { buildGate } from './build-gate.ts';
 import type { ConsumerInput, ReportInput, SignalInput } from './shape.ts';
 
 const timeoutMs = 10_000;
@@ -22,7 +23,7 @@ export function buildConsumer(
   at: Path,
   tools: BuildTools,
 ): ConsumerSpec | null {
-  const kind = pickOne(input, ['signal', 'http', 'exec', 'file'], at, tools);
+  const kind = pickOne(input, ['signal', 'http', 'exec', 'file', 'gate'], at, tools);
   const { role, report, timeout } = soundOnly(input, at, tools);
   const common = {
     role: role ?? 'user',
@@ -58,6 +59,20 @@ export function buildConsumer(
       }
       return file === null ? null : { ...common, ...file };
     }
+    case 'gate':
+      if (input.gate === undefined) return null;
+      for (const key of ['report', 'role'] as const) {
+        if (input[key] === undefined || (key === 'role' && common.role === 'user')) continue;
+        tools.report(
+          [...at, key],
+          'conflict',
+          key === 'report'
+            ? 'The instances of a gate report by themselves.'
+            : 'A gate uses a secret: it is no verifier.',
+          { at: 'key', example: 'gate: search' },
+        );
+      }
+      return { ...common, role: 'user', report: null, ...buildGate(input.gate, place, tools) };
     default:
       return kind satisfies never;
   }

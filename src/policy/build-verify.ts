@@ -3,18 +3,23 @@ import { commandOf, pickOne } from './build-consumer.ts';
 import { asList, type BuildTools, isMap, positive, resolveCommand } from './build-parts.ts';
 import type { Path } from './document.ts';
 import { nearest } from './nearest.ts';
-import type { VerifySpec } from './policy.ts';
+import type { Json, VerifySpec } from './policy.ts';
 import { keyPatterns, type SecretInput, type VerifyInput } from './shape.ts';
 
 const httpTimeoutMs = 10_000;
 const execTimeoutMs = 30_000;
+const mcpTimeoutMs = 30_000;
 const methodsWithoutBody = ['GET', 'HEAD'];
+
+/** What the gate consumers of this policy launch, by server, with `${field}`s for the values of its own item. */
+export type GateCommands = ReadonlyMap<string, [string, ...string[]]>;
 
 /** @param fields the item's fields; null where only the provider knows them. */
 export function buildVerify(
   input: SecretInput['verify'],
   at: Path,
   fields: readonly string[] | null,
+  servers: GateCommands,
   tools: BuildTools,
 ): readonly (VerifySpec | null)[] {
   if (input === undefined) return [{ kind: 'provider' }];
@@ -27,7 +32,7 @@ export function buildVerify(
     );
   }
   return list.map(([one, place]) =>
-    tools.isSound(place) || isMap(one) ? buildCheck(one, place, fields, tools) : null,
+    tools.isSound(place) || isMap(one) ? buildCheck(one, place, fields, servers, tools) : null,
   );
 }
 
@@ -35,10 +40,11 @@ function buildCheck(
   input: VerifyInput,
   at: Path,
   fields: readonly string[] | null,
+  servers: GateCommands,
   tools: BuildTools,
 ): VerifySpec | null {
   if (input === 'provider') return { kind: 'provider' };
-  const kind = pickOne(input, ['provider', 'http', 'exec'], at, tools);
+  const kind = pickOne(input, ['provider', 'http', 'exec', 'mcp'], at, tools);
   if (kind !== null && !tools.isSound([...at, kind])) return null;
   switch (kind) {
     case null:
@@ -49,6 +55,10 @@ function buildCheck(
       return input.http === undefined ? null : buildHttp(input.http, [...at, kind], fields, tools);
     case 'exec':
       return input.exec === undefined ? null : buildExec(input.exec, [...at, kind], fields, tools);
+    case 'mcp':
+      return input.mcp === undefined
+        ? null
+        : buildMcp(input.mcp, [...at, kind], fields, servers, tools);
     default:
       return kind satisfies never;
   }
@@ -117,13 +127,61 @@ function buildExec(
   };
 }
 
+type McpInput = NonNullable<Exclude<VerifyInput, 'provider'>['mcp']>;
+
+function buildMcp(
+  input: McpInput,
+  at: Path,
+  fields: readonly string[] | null,
+  servers: GateCommands,
+  tools: BuildTools,
+): VerifySpec | null {
+  const { server, env, tool, timeout } = input;
+  const command = input.command ?? (server === undefined ? undefined : servers.get(server));
+  if (command === undefined) {
+    const [place, message] =
+      server === undefined
+        ? [at, 'The key command is missing: what starts the server.']
+        : [[...at, 'server'], `No gate consumer of this policy states the command of ${server}.`];
+    const example = 'command: [npx, -y, some-search-mcp]';
+    tools.report(place, server === undefined ? 'missing' : 'conflict', message, { example });
+    return null;
+  }
+  for (const word of input.command ?? []) {
+    checkPlaceholders(word, [...at, 'command'], fields, tools, 'url');
+  }
+  for (const [name, text] of Object.entries(env ?? {})) {
+    const place = [...at, 'env', name];
+    if (keyPatterns['environment']?.test(name) !== true) {
+      tools.report(place, 'bad-name', 'This is no name of an environment variable.', {
+        at: 'key',
+        example: 'env: { SEARCH_API_KEY: "${value}" }',
+      });
+    }
+    checkPlaceholders(text, place, fields, tools, 'url');
+  }
+  return {
+    kind: 'mcp',
+    command: resolveCommand(command, tools),
+    env: env ?? null,
+    tool,
+    // YAML gives nothing but JSON.
+    arguments: (input.arguments ?? {}) as { [key: string]: Json },
+    timeoutMs: positive(timeout, mcpTimeoutMs, [...at, 'timeout'], tools),
+  };
+}
+
+/** @param filter what may follow the field, as in `${field|url}`. */
 function checkPlaceholders(
   text: string,
   at: Path,
   fields: readonly string[] | null,
   tools: BuildTools,
+  filter: string | null = null,
 ): void {
-  const left = text.replaceAll(/\$\{([^{}]*)\}/g, (_, field: string) => {
+  const left = text.replaceAll(/\$\{([^{}]*)\}/g, (_, inside: string) => {
+    const isFiltered = filter !== null && inside.endsWith(`|${filter}`);
+    const field = isFiltered ? inside.slice(0, -filter.length - 1) : inside;
     if (keyPatterns['field']?.test(field) === true)
       checkField(field, at, fields, (known) => `\${${known}}`, tools);
     else tools.report(at, 'bad-placeholder', 'Between "${" and "}" stands the name of one field.');

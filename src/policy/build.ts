@@ -10,6 +10,7 @@ import {
   soundOnly,
 } from './build-parts.ts';
 import { buildSchedule, intervalMs } from './build-schedule.ts';
+import { gateCommands } from './build-gate.ts';
 import { buildVerify } from './build-verify.ts';
 import type { Path, Place } from './document.ts';
 import { formatDuration } from './duration.ts';
@@ -51,10 +52,11 @@ export function buildPolicy(
     checkGrace(schedule, graceMs, input.grace !== undefined, at, tools);
   }
   const known = backend === null || backend.fields === null ? null : Object.keys(backend.fields);
-  const verify = buildVerify(input.verify, [...at, 'verify'], known, tools);
   const consumers = asList(input.consumers, [...at, 'consumers']).map(([one, place]) =>
     isMap(one) ? buildConsumer(one, place, tools) : null,
   );
+  const servers = gateCommands(consumers, backend);
+  const verify = buildVerify(input.verify, [...at, 'verify'], known, servers, tools);
   const adoption = part('adoption', input.adoption, (value, at) => ({
     timeoutMs: positive(value?.timeout, defaults.adoption.timeoutMs, [...at, 'timeout'], tools),
     then: value?.then ?? defaults.adoption.then,

@@ -42,6 +42,9 @@ const whole = value(
 const file = 'file: { path: /run/reports/db.json, format: json }';
 const signal = 'signal: { signal: SIGHUP, pidfile: /run/reports.pid }';
 const httpConsumer = 'http: { url: "http://127.0.0.1:8080/reload", key: local://keys/reload }';
+const gate = 'gate: { server: search, command: [npx, -y, some-search-mcp] }';
+const verifyMcp =
+  'mcp: { command: [npx, -y, some-search-mcp], env: { SEARCH_API_KEY: "${value}" }, tool: whoami }';
 const freeze = 'freeze: [{ from: 2026-12-20, to: 2027-01-04, reason: holidays }]';
 const window = 'window: { days: [sat, sun], from: "01:00", to: "06:00" }';
 const verifyHttp =
@@ -121,7 +124,7 @@ const table: Readonly<Record<string, Expected>> = {
   'secrets.*.grace': duration('grace', '24h'),
   'secrets.*.quiet': duration('quiet', '1h'),
   'secrets.*.verify': value(
-    'a list of checks: provider, http or exec',
+    'a list of checks: provider, http, exec or mcp',
     'verify: [provider, { exec: { command: [./check-report, --dry-run] } }]',
   ),
   'secrets.*.verify.http': value('a URL, or a map with url', verifyHttp, 'bad-url'),
@@ -146,8 +149,19 @@ const table: Readonly<Record<string, Expected>> = {
   ),
   'secrets.*.verify.exec.env.*': value('a field of the item', 'PGPASSWORD: password', 'bad-name'),
   'secrets.*.verify.exec.timeout': duration('timeout', '30s'),
+  'secrets.*.verify.mcp': value('a map with command or server, and tool', verifyMcp),
+  'secrets.*.verify.mcp.server': value('the name of a server', 'server: search', 'bad-name'),
+  'secrets.*.verify.mcp.command': command('command: [npx, -y, some-search-mcp]'),
+  'secrets.*.verify.mcp.env': value(
+    'a map: name in the environment, then its text',
+    'env: { SEARCH_API_KEY: "${value}" }',
+  ),
+  'secrets.*.verify.mcp.env.*': value('a text', 'SEARCH_API_KEY: "${value}"'),
+  'secrets.*.verify.mcp.tool': value('the name of a tool', 'tool: whoami'),
+  'secrets.*.verify.mcp.arguments': value('a map', 'arguments: { limit: 1 }'),
+  'secrets.*.verify.mcp.timeout': duration('timeout', '30s'),
   'secrets.*.consumers': value(
-    'a list of consumers: each has signal, http, exec or file',
+    'a list of consumers: each has signal, http, exec, file or gate',
     `consumers: [{ ${file} }]`,
   ),
   'secrets.*.consumers.role': value('user or verifier', 'role: verifier'),
@@ -169,6 +183,24 @@ const table: Readonly<Record<string, Expected>> = {
     'a signal',
     'then: { signal: SIGHUP, pidfile: /run/reports.pid }',
   ),
+  'secrets.*.consumers.gate': value('the name of a server, or a map with server', gate, 'bad-name'),
+  'secrets.*.consumers.gate.server': value('the name of a server', 'server: search', 'bad-name'),
+  'secrets.*.consumers.gate.command': command('command: [npx, -y, some-search-mcp]'),
+  'secrets.*.consumers.gate.swap': value('swap, drain-window or pin-sessions', 'swap: swap'),
+  'secrets.*.consumers.gate.drain': duration('drain', '5m'),
+  'secrets.*.consumers.gate.emergency': value('drain or cut', 'emergency: cut'),
+  'secrets.*.consumers.gate.warm': duration('warm', '2s'),
+  'secrets.*.consumers.gate.idle': duration('idle', '60s'),
+  'secrets.*.consumers.gate.start': duration('start', '30s'),
+  'secrets.*.consumers.gate.retry': value('a list of tools', 'retry: [search]'),
+  'secrets.*.consumers.gate.canary': value(
+    'a map with tool and arguments',
+    'canary: { tool: whoami, arguments: {} }',
+  ),
+  'secrets.*.consumers.gate.canary.tool': value('the name of a tool', 'tool: whoami'),
+  'secrets.*.consumers.gate.canary.arguments': value('a map', 'arguments: { limit: 1 }'),
+  'secrets.*.consumers.gate.redact': value('true or false', 'redact: true'),
+  'secrets.*.consumers.gate.version': value('refuse or allow', 'version: refuse'),
   'secrets.*.consumers.report': value(
     'a map with http, exec or file',
     'report: { http: "http://127.0.0.1:9090/generation" }',

@@ -3,6 +3,8 @@
  * Plain JSON, since a rotation keeps the policy it began with in the journal. Holds references to secrets, never values.
  */
 
+import type { ServerSettings } from '../gate/settings.ts';
+
 export type Json =
   | null
   | boolean
@@ -116,6 +118,17 @@ export type VerifySpec =
       /** Environment name → item field; the item's own field names where null. Values go by environment, never by argument. */
       readonly env: Readonly<Record<string, string>> | null;
       readonly timeoutMs: number;
+    }
+  /** Starts an MCP server with the new credential and makes one read-only call that uses it. */
+  | {
+      readonly kind: 'mcp';
+      /** `${field}` and `${field|url}` stand for fields of the item. */
+      readonly command: readonly [string, ...string[]];
+      /** Environment name → text with `${field}`s; the item's own field names where null. */
+      readonly env: Readonly<Record<string, string>> | null;
+      readonly tool: string;
+      readonly arguments: { readonly [key: string]: Json };
+      readonly timeoutMs: number;
     };
 
 export type SignalName = 'SIGHUP' | 'SIGUSR1' | 'SIGUSR2' | 'SIGTERM' | 'SIGINT';
@@ -153,6 +166,15 @@ export type ConsumerSpec = {
       /** File mode, 0600 or stricter unless the policy says otherwise. */
       readonly mode: number;
       readonly then: SignalSpec | null;
+    }
+  /** The running instances of an MCP server behind `rotate wrap` or the gate. */
+  | {
+      readonly kind: 'gate';
+      readonly server: string;
+      /** What clients launch under this name, as their config writes it: grants it this secret. null: nothing is granted. */
+      readonly command: readonly [string, ...string[]] | null;
+      /** What is said of it here; what is not said, another policy of the same server may say. */
+      readonly settings: Partial<ServerSettings>;
     }
 );
 

@@ -7,6 +7,7 @@ import { canonicalLocal, localInstantPattern, timeOfDayPattern } from './timezon
 /** Names of secrets, groups, notifiers. */
 export const namePattern = '^[a-z0-9][a-z0-9-]{0,62}$';
 const tagPattern = '^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,62}$';
+const serverNamePattern = '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$';
 const environmentNamePattern = '^[A-Za-z_][A-Za-z0-9_]*$';
 const headerNamePattern = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
 
@@ -95,6 +96,49 @@ const signalShape = z
   })
   .meta({ oneOf: [{ required: ['pidfile'] }, { required: ['match'] }] });
 
+const serverText = text(
+  'the name of an MCP server: letters, digits, "_", "-" and "."',
+  serverNamePattern,
+  matching(serverNamePattern, 'a server has letters, digits, "_", "-" and ".", at most 63 of them'),
+);
+const toolText = z.string().min(1).max(200).describe('A tool of the server.');
+const toolArguments = z
+  .record(z.string().max(200), z.unknown())
+  .describe('What the tool is called with.');
+
+const gateShape = z.strictObject({
+  server: serverText,
+  command: commandList
+    .optional()
+    .describe(
+      'What clients launch under this name, as their config writes it: grants it this secret.',
+    ),
+  swap: z
+    .enum(['swap', 'drain-window', 'pin-sessions'])
+    .optional()
+    .describe('How the new process takes over: beside the old one, after it, or by sessions.'),
+  drain: durationText.optional().describe('How long the old process may take for its calls.'),
+  emergency: z
+    .enum(['drain', 'cut'])
+    .optional()
+    .describe('Whether rotate --now cuts the calls that outlast the drain.'),
+  warm: durationText.optional().describe('How long the old process is kept for a way back.'),
+  idle: durationText.optional().describe('Without a call for so long, an instance is idle.'),
+  start: durationText.optional().describe('How long a new process may take until it is ready.'),
+  retry: oneOrMore(toolText)
+    .optional()
+    .describe('Tools that may be called again where the first call may have been carried out.'),
+  canary: z
+    .strictObject({ tool: toolText, arguments: toolArguments.optional() })
+    .optional()
+    .describe('A read-only call that uses the credential, made before the new process takes over.'),
+  redact: z.boolean().optional().describe('Remove values from what the server says.'),
+  version: z
+    .enum(['refuse', 'allow'])
+    .optional()
+    .describe('Whether a new process of another version of the server may take over.'),
+});
+
 const reportShape = z
   .strictObject({
     http: z.union([httpUrl, httpTarget]).optional(),
@@ -128,6 +172,10 @@ const consumerShape = z
       })
       .optional()
       .describe('Renders the values into a file, and may send a signal then.'),
+    gate: z
+      .union([serverText, gateShape])
+      .optional()
+      .describe('Swaps the running instances of an MCP server behind rotate wrap.'),
     role: z
       .enum(['user', 'verifier'])
       .optional()
@@ -135,7 +183,7 @@ const consumerShape = z
     report: reportShape.optional(),
     timeout: durationText.optional(),
   })
-  .meta({ oneOf: requireOne('signal', 'http', 'exec', 'file') });
+  .meta({ oneOf: requireOne('signal', 'http', 'exec', 'file', 'gate') });
 
 const status = z.int().min(100).max(599);
 const verifyShape = z.union([
@@ -178,8 +226,27 @@ const verifyShape = z.union([
           }),
         ])
         .optional(),
+      mcp: z
+        .strictObject({
+          server: serverText
+            .optional()
+            .describe('Instead of a command: that of the gate consumer of this name.'),
+          command: commandList.optional(),
+          env: z
+            .record(z.string(), z.string().max(8192))
+            .optional()
+            .meta({
+              description: '${field} stands for a field of the item.',
+              propertyNames: { pattern: environmentNamePattern },
+            }),
+          tool: toolText,
+          arguments: toolArguments.optional(),
+          timeout: durationText.optional(),
+        })
+        .optional()
+        .describe('Starts an MCP server with the credential and makes one call that uses it.'),
     })
-    .meta({ oneOf: requireOne('provider', 'http', 'exec') }),
+    .meta({ oneOf: requireOne('provider', 'http', 'exec', 'mcp') }),
 ]);
 
 const windowShape = z.strictObject({

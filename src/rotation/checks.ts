@@ -217,8 +217,7 @@ export function decideAdoption(replies: readonly ConsumerReply[]): Adoption {
       .map((instance): InstanceReport => ({ instance, generation: null, state: 'unreachable' }));
     for (const one of [...instances, ...missing]) {
       seen.push({ ...one, consumer, secret });
-      if (!instanceAdopted(one, generation))
-        waitingFor.push({ consumer, what: `${one.instance} is ${one.state}` });
+      if (!instanceAdopted(one, generation)) waitingFor.push({ consumer, what: whatOf(one) });
     }
   }
   return {
@@ -227,6 +226,10 @@ export function decideAdoption(replies: readonly ConsumerReply[]): Adoption {
     waitingFor,
     seen,
   };
+}
+
+function whatOf({ instance, state, problem }: InstanceReport): string {
+  return `${instance} is ${state}${problem === undefined ? '' : ` (${problem.replace(/\.$/, '')})`}`;
 }
 
 function instanceAdopted(one: InstanceReport, generation: number): boolean {

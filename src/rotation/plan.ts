@@ -21,7 +21,10 @@ export function planOf(
     ...policy.verify.filter((one) => one.kind !== 'provider').map((one) => one.kind),
   ].join(', ');
   const unconfirmed = policy.consumers.filter(
-    (consumer) => consumer.report === null && !(consumer.kind === 'http' && consumer.key !== null),
+    (consumer) =>
+      consumer.report === null &&
+      consumer.kind !== 'gate' &&
+      !(consumer.kind === 'http' && consumer.key !== null),
   ).length;
   const graceMs = now === null ? policy.graceMs : 0;
   const steps = [

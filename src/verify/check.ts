@@ -34,10 +34,23 @@ export function policyMistake(candidate: Candidate, problem: string, next: strin
   return new RotatedError('policy-invalid', `${problem}.`, { secret: candidate.secret, next });
 }
 
+/** They decide what runs, not what it runs with: a field must not change that. */
+const reservedName = /^(PATH|HOME|LANG|TZ|IFS|ENV|BASH_ENV|NODE_OPTIONS|LD_.*|DYLD_.*|ROTATED_.*)$/;
+
+/** Throws `policy-invalid` where a field may not go by this name of the environment. */
+export function refuseReserved(candidate: Candidate, name: string, place: string): void {
+  if (/^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && !reservedName.test(name)) return;
+  throw policyMistake(
+    candidate,
+    `${place} cannot get a field under the name ${name}`,
+    'Write another name in the policy: env: { API_KEY: field }.',
+  );
+}
+
 /** The check ended without saying anything about the credential. */
 export function cannotTell(
   candidate: Candidate,
-  code: 'unavailable' | 'invalid-answer',
+  code: 'unavailable' | 'invalid-answer' | 'timeout',
   problem: string,
   next: string,
 ): RotatedError {

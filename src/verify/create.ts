@@ -3,6 +3,7 @@ import { asRotatedError, RotatedError } from '../errors.ts';
 import type { CheckSpec, VerifierContext } from './check.ts';
 import { execVerifier } from './exec.ts';
 import { httpVerifier } from './http.ts';
+import { mcpVerifier } from './mcp.ts';
 import type { Verifier } from './verifier.ts';
 
 export type { CheckSpec, VerifierContext } from './check.ts';
@@ -34,6 +35,8 @@ function createCheck(spec: CheckSpec, context: VerifierContext): Verifier {
       return httpVerifier(spec, context);
     case 'exec':
       return execVerifier(spec, context);
+    case 'mcp':
+      return mcpVerifier(spec, context);
     default:
       return spec satisfies never;
   }

@@ -5,16 +5,13 @@ import {
   cannotTell,
   type CheckSpec,
   fieldOf,
-  policyMistake,
+  refuseReserved,
   type VerifierContext,
 } from './check.ts';
 import type { Candidate, Verifier } from './verifier.ts';
 
 /** sysexits.h: a temporary failure, try again. */
 const exitTemporary = 75;
-
-/** They decide what runs, not what it runs with: a field must not change that. */
-const reservedName = /^(PATH|HOME|LANG|TZ|IFS|ENV|BASH_ENV|NODE_OPTIONS|LD_.*|DYLD_.*|ROTATED_.*)$/;
 
 /**
  * The fields go by environment, with `ROTATED_SECRET` and `ROTATED_GENERATION`; never as arguments. Exit 0: works. 1: does
@@ -63,13 +60,7 @@ function environment(
   const names = spec.env ?? Object.fromEntries(Object.keys(candidate.fields).map((f) => [f, f]));
   return Object.fromEntries(
     Object.entries(names).map(([name, field]) => {
-      if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name) || reservedName.test(name)) {
-        throw policyMistake(
-          candidate,
-          `${place} cannot get the field ${field} under the name ${name}`,
-          'Write another name in the policy: env: { API_KEY: field }.',
-        );
-      }
+      refuseReserved(candidate, name, place);
       return [name, fieldOf(candidate, field, place).reveal()];
     }),
   );

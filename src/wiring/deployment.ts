@@ -15,6 +15,7 @@ import { renderProblem } from '../policy/render.ts';
 import { watchPolicies } from '../policy/watch.ts';
 import { secretFields } from '../provider/answers.ts';
 import type { Registry } from '../provider/registry.ts';
+import type { GrantService } from '../hub/service.ts';
 import { createMachine, type Machine } from '../rotation/machine.ts';
 import type { Log, Ports } from '../rotation/ports.ts';
 import type { Ask } from '../rotation/service.ts';
@@ -28,10 +29,11 @@ import { programVersion } from '../version.ts';
 import { auditPurpose, checkpointPurpose } from './audit-copies.ts';
 import { type AuditOutside, auditOutside } from './audit-outside.ts';
 import { callDeadlineMs } from './owner.ts';
+import { createGate, type Gate, withGate } from './gate.ts';
 import { createParts, type Parts } from './parts.ts';
 import { type LoadedProviders, loadedProviders } from './providers.ts';
 import { createScheduling } from './scheduling.ts';
-import { createValues } from './values.ts';
+import { createValues, readItem } from './values.ts';
 
 export interface DeploymentOptions {
   /** The state directory, or a memory for simulations. */
@@ -71,10 +73,12 @@ export interface PolicyReading {
 }
 
 export interface Deployment extends AsyncDisposable {
-  readonly machine: Machine;
+  readonly machine: Machine & GrantService;
   readonly journal: SqliteJournal;
   readonly ports: Ports;
   readonly redactor: Redactor;
+  /** The daemon's end of the feed to running servers. */
+  readonly gate: Gate;
   /** About the key. */
   readonly warnings: readonly string[];
   /** What stands in current behind `scheme://path[#field]`. Throws `not-found`, `unsupported`, `policy-invalid`. */
@@ -141,7 +145,16 @@ export async function openDeployment(options: DeploymentOptions): Promise<Deploy
         next: 'Use a local:// reference.',
       });
     };
+    const gate = createGate({
+      journal,
+      clock,
+      log,
+      redactor,
+      readCurrent: (scheme, item, signal) => readItem(backendOf(scheme), item, 'current', signal),
+    });
     const parts = createParts({
+      gate: gate.feed,
+      serversOf: gate.serversOf,
       clock,
       random,
       redactor,
@@ -177,7 +190,7 @@ export async function openDeployment(options: DeploymentOptions): Promise<Deploy
       ...(overrides.at === undefined ? {} : { at: overrides.at }),
     };
     await providers.load(usesOfUnfinished(await journal.unfinished()));
-    const machine = withOutside(createMachine(ports), outside);
+    const machine = withGate(withOutside(createMachine(ports), outside), gate);
     return compose(options, {
       machine,
       ports,
@@ -189,6 +202,7 @@ export async function openDeployment(options: DeploymentOptions): Promise<Deploy
       clock,
       parts,
       outside,
+      gate,
     });
   } catch (error) {
     stop.abort();
@@ -198,7 +212,7 @@ export async function openDeployment(options: DeploymentOptions): Promise<Deploy
 }
 
 interface Composed {
-  readonly machine: Machine;
+  readonly machine: Machine & GrantService;
   readonly ports: Ports;
   readonly journal: SqliteJournal;
   readonly providers: LoadedProviders;
@@ -208,6 +222,7 @@ interface Composed {
   readonly clock: Clock;
   readonly parts: Parts;
   readonly outside: AuditOutside;
+  readonly gate: Gate;
 }
 
 function compose(options: DeploymentOptions, composed: Composed): Deployment {
@@ -248,6 +263,7 @@ function compose(options: DeploymentOptions, composed: Composed): Deployment {
     journal,
     ports: composed.ports,
     redactor: composed.redactor,
+    gate: composed.gate,
     warnings: composed.ring.warnings,
     resolveReference: composed.parts.resolveReference,
     readPolicies,
@@ -264,6 +280,7 @@ function compose(options: DeploymentOptions, composed: Composed): Deployment {
       watchPolicies(options.policies, onChange, { clock: composed.clock, signal }),
     [Symbol.asyncDispose]: async () => {
       stop.abort(new DOMException('The deployment closes.', 'AbortError'));
+      await composed.gate.close();
       await composed.parts.drained();
       await journal[Symbol.asyncDispose]();
     },

@@ -2,9 +2,10 @@
 import type { Clock, Random } from '../clock.ts';
 import type { Consumer } from '../consumer/consumer.ts';
 import { createConsumer } from '../consumer/create.ts';
+import type { GateFeed } from '../consumer/gate.ts';
 import type { Fetch } from '../http.ts';
 import { createNotifier, type Notifier } from '../notify/notifier.ts';
-import type { Policy } from '../policy/policy.ts';
+import type { ConsumerSpec, Policy } from '../policy/policy.ts';
 import type { Log, Ports } from '../rotation/ports.ts';
 import type { Redactor } from '../secret/redactor.ts';
 import type { Fields } from '../secret/secret.ts';
@@ -18,6 +19,9 @@ export interface PartsOptions {
   readonly log: Log;
   readonly signal: AbortSignal;
   readonly fetch: Fetch | undefined;
+  readonly gate: GateFeed;
+  /** Servers that use this secret though its policy does not say so: they were granted it. */
+  serversOf(policy: Policy): readonly string[];
   values(policyOf: (secret: string) => Policy | null): Values;
 }
 
@@ -46,7 +50,7 @@ export function createParts(options: PartsOptions): Parts {
     consumers(policy) {
       policies.set(policy.name, policy);
       const { directory } = policy;
-      return policy.consumers.map((spec) =>
+      return [...policy.consumers, ...granted(policy, options.serversOf(policy))].map((spec) =>
         consumers(JSON.stringify([directory, spec]), () =>
           createConsumer(spec, {
             directory,
@@ -55,6 +59,7 @@ export function createParts(options: PartsOptions): Parts {
             clock,
             random,
             redactor,
+            gate: options.gate,
             ...fetch,
           }),
         ),
@@ -86,6 +91,25 @@ export function createParts(options: PartsOptions): Parts {
       await Promise.all(sending);
     },
   };
+}
+
+/** How long a gate may take to be told: it is a line of this process. */
+const tellTimeoutMs = 10_000;
+
+/** A server that was granted the secret goes on using the old one unless it hears of the new. */
+function granted(policy: Policy, servers: readonly string[]): readonly ConsumerSpec[] {
+  const named = new Set(policy.consumers.map((one) => (one.kind === 'gate' ? one.server : null)));
+  return servers
+    .filter((server) => !named.has(server))
+    .map((server) => ({
+      kind: 'gate',
+      role: 'user',
+      report: null,
+      timeoutMs: tellTimeoutMs,
+      server,
+      command: null,
+      settings: {},
+    }));
 }
 
 function keeper<T>(most: number): (key: string, build: () => T) => T {

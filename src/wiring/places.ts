@@ -3,7 +3,7 @@ import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseSink, sinkText } from '../audit/sink-spec.ts';
 import type { Random } from '../clock.ts';
-import { RotatedError } from '../errors.ts';
+import { homePlace, statePlace } from '../state-place.ts';
 import { credentialKey, environmentKey, fileKey, type KeySource } from '../secret/key-sources.ts';
 
 export interface PlaceOptions {
@@ -40,15 +40,14 @@ const keyVariable = 'ROTATED_KEY';
 const credentialName = 'rotated-key';
 
 /**
- * State: `--state`, `$ROTATED_STATE`, `$STATE_DIRECTORY` (systemd), for root `/var/lib/rotated` where it exists,
- * `$XDG_STATE_HOME/rotated`, `~/.local/state/rotated`.
+ * State: as `statePlace` says.
  * Policies: `--policies`, `$ROTATED_POLICIES`, what served this state last, `./schedules`.
  * Key: `--key`, `$ROTATED_KEY_FILE`, the systemd credential `rotated-key`, `$ROTATED_KEY` (the key itself, with a warning),
  * the file that served this state last, `$XDG_CONFIG_HOME/rotated/key`, `~/.config/rotated/key`.
  * Audit sinks: `--audit-sink`, `$ROTATED_AUDIT_SINKS` (separated by semicolons), those that served this state last, none.
  */
 export function findPlaces(options: PlaceOptions, around: Surroundings): Places {
-  const state = stateOf(options, around);
+  const state = statePlace(options.state, around.env, around.directory);
   const record = readRecord(state);
   const here = path.resolve(around.directory, 'schedules');
   const named = options.policies ?? nonEmpty(around.env['ROTATED_POLICIES']);
@@ -105,17 +104,6 @@ export function recordPlaces({ state, policies, key, auditSinks }: Places): void
   }
 }
 
-function stateOf({ state }: PlaceOptions, { env, directory }: Surroundings): string {
-  const said = state ?? nonEmpty(env['ROTATED_STATE']);
-  if (said !== undefined) return path.resolve(directory, said);
-  // systemd separates several with colons; ours is the first.
-  const service = nonEmpty(env['STATE_DIRECTORY']?.split(':')[0]);
-  if (service !== undefined) return service;
-  if (process.getuid?.() === 0 && existsSync('/var/lib/rotated')) return '/var/lib/rotated';
-  const base = nonEmpty(env['XDG_STATE_HOME']) ?? home(env, '.local/state');
-  return path.join(base, 'rotated');
-}
-
 function keyOf(
   options: PlaceOptions,
   { env, directory }: Surroundings,
@@ -131,7 +119,7 @@ function keyOf(
     return { kind: 'environment', variable: keyVariable };
   }
   if (recorded !== null) return { kind: 'file', path: recorded };
-  const base = nonEmpty(env['XDG_CONFIG_HOME']) ?? home(env, '.config');
+  const base = nonEmpty(env['XDG_CONFIG_HOME']) ?? homePlace(env, '.config');
   return { kind: 'file', path: path.join(base, 'rotated', 'key') };
 }
 
@@ -145,14 +133,6 @@ function sinksOf(
   if (said.length === 0) return undefined;
   if (said.length === 1 && said[0]?.trim() === 'none') return [];
   return [...new Set(said.map((text) => sinkText(parseSink(text, directory))))];
-}
-
-function home(env: Surroundings['env'], below: string): string {
-  const directory = nonEmpty(env['HOME']);
-  if (directory !== undefined) return path.join(directory, below);
-  throw new RotatedError('usage', 'HOME is not set, so the usual places cannot be found.', {
-    next: 'Name them: --state DIR --key FILE.',
-  });
 }
 
 interface PlaceRecord {

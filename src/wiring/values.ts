@@ -84,7 +84,8 @@ export function createValues(
   };
 }
 
-async function readItem(
+/** null where there is no such item, or nothing at this stage of it. */
+export async function readItem(
   backend: Backend,
   item: string,
   stage: Stage,

@@ -24,7 +24,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { systemClock } from '../../src/clock.ts';
 import { isRotatedError } from '../../src/errors.ts';
 import { openSqliteJournal } from '../../src/journal/sqlite.ts';
-import { databaseName } from '../../src/journal/state-directory.ts';
+import { databaseName } from '../../src/state-place.ts';
 import { mount, umount } from '../support/mounts.ts';
 import type { CaseResult } from './case.ts';
 import {

@@ -4,7 +4,7 @@ import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { openDatabase } from '../../src/journal/database.ts';
 import type { SqliteJournal } from '../../src/journal/sqlite.ts';
-import { databaseName } from '../../src/journal/state-directory.ts';
+import { databaseName } from '../../src/state-place.ts';
 import { ask, everything, openRunning, type Running } from './running.ts';
 import { busySchedule, type Scene, writePolicies } from './scene.ts';
 import { median, rounded, sum } from './stats.ts';

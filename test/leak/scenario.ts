@@ -4,7 +4,7 @@ import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { reachControl } from '../../src/control/client.ts';
 import { controlSocketPath } from '../../src/control/socket-path.ts';
-import { databaseName } from '../../src/journal/state-directory.ts';
+import { databaseName } from '../../src/state-place.ts';
 import type { Fault, RunningIssuer } from '../support/issuer/server.ts';
 import type { Canaries } from './canaries.ts';
 import type { Echoes } from './echoes.ts';

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import type { Random } from '../../clock.ts';
-import type { Launch } from '../entry.ts';
+import { entryHash, type Launch } from '../entry.ts';
 
 export interface InstanceName {
   readonly server: string;
@@ -34,6 +34,15 @@ export function parseInstance(instance: string): InstanceName | null {
   if (match === null) return null;
   const [, server = '', pid, birth] = match;
   return isServerName(server) ? { server, pid: Number(pid), birth: Number(birth) } : null;
+}
+
+/** `entryHash` of a process that is launched by these words in this folder. */
+export function commandHash(command: readonly [string, ...string[]], directory: string): string {
+  const [program, ...args] = command;
+  return entryHash({
+    name: '',
+    launch: { kind: 'process', command: program, args, cwd: directory, env: {}, files: [] },
+  });
 }
 
 /** For people who are asked to grant: what would run, without any value, since references stand for them. */

@@ -24,17 +24,24 @@ interface Told {
 /** One reload for each consumer, with the changes of every member that names it. */
 function toTell(
   context: Context,
-  members: readonly Member[],
+  rotation: Rotation,
   role: Consumer['role'] | 'all',
   stage: Change['stage'],
 ): Told[] {
+  const { kind, members } = rotation.data;
+  const urgent = kind === 'emergency' ? { urgent: true } : {};
   const told = new Map<string, { consumer: Consumer; changes: Change[]; members: Member[] }>();
   for (const member of members) {
     for (const consumer of context.ports.consumers(member.policy)) {
       if (role !== 'all' && consumer.role !== role) continue;
       const key = `${consumer.role} ${consumer.id}`;
       const entry = told.get(key) ?? { consumer, changes: [], members: [] };
-      entry.changes.push({ secret: member.secret, generation: generationOf(member), stage });
+      entry.changes.push({
+        secret: member.secret,
+        generation: generationOf(member),
+        stage,
+        ...urgent,
+      });
       entry.members.push(member);
       told.set(key, entry);
     }
@@ -48,7 +55,7 @@ function generationOf(member: Member): number {
 
 /** staged → distributed, where a consumer checks the credential: it accepts pending beside current before anybody presents it. */
 export async function distribute(context: Context, rotation: Rotation): Promise<StepResult> {
-  const told = toTell(context, rotation.data.members, 'verifier', 'pending');
+  const told = toTell(context, rotation, 'verifier', 'pending');
   return await tellAndAsk(
     context,
     rotation,
@@ -59,12 +66,12 @@ export async function distribute(context: Context, rotation: Rotation): Promise<
 }
 
 export function needsDistribution(context: Context, rotation: Rotation): boolean {
-  return toTell(context, rotation.data.members, 'verifier', 'pending').length > 0;
+  return toTell(context, rotation, 'verifier', 'pending').length > 0;
 }
 
 /** promoted → adopted: every live instance serves the new generation. */
 export async function adopt(context: Context, rotation: Rotation): Promise<StepResult> {
-  const told = toTell(context, rotation.data.members, 'all', 'current');
+  const told = toTell(context, rotation, 'all', 'current');
   return await tellAndAsk(
     context,
     rotation,
@@ -80,7 +87,7 @@ export async function adoptRestored(
   rotation: Rotation,
   then: () => Promise<StepResult>,
 ): Promise<StepResult> {
-  const told = toTell(context, rotation.data.members, 'all', 'current');
+  const told = toTell(context, rotation, 'all', 'current');
   return await tellAndAsk(
     context,
     rotation,
@@ -92,7 +99,7 @@ export async function adoptRestored(
 
 /** Are all instances, seen since, still on the new generation? Asked once more right before the way back closes. */
 export async function stillAdopted(context: Context, rotation: Rotation): Promise<Adoption> {
-  const told = toTell(context, rotation.data.members, 'all', 'current');
+  const told = toTell(context, rotation, 'all', 'current');
   const adoption = await ask(context, told);
   await remember(context, adoption);
   return adoption;
@@ -233,7 +240,9 @@ async function askOne(
   const known = rows.filter((row) => row.consumer === key).map((row) => row.instance);
   let reply: readonly InstanceReport[] | 'unknown' | 'failed';
   try {
-    reply = consumer.reports ? await consumer.report(member.secret, context.signal) : 'unknown';
+    reply = consumer.reports
+      ? await consumer.report(member.secret, context.signal, known)
+      : 'unknown';
   } catch (error) {
     if (context.signal.aborted) throw error;
     reply = 'failed';
