@@ -1,0 +1,111 @@
+/** What the servers themselves wrote down: which process got which call, under which credential. Both ends of that file. */
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+
+/** Names the file to a test server. */
+export const logVariable = 'CALL_LOG';
+
+export interface CallLog {
+  /** `used`: the credential of this request, where it is not the process's own. */
+  call(id: string, round?: number, used?: string): void;
+  /** `null`: a cancellation of something that this process does not have. */
+  cancelled(id: string | null): void;
+  close(): void;
+}
+
+/**
+ * For a server. What one turn of the event loop brought goes out in one write to a file in append mode: lines of several
+ * processes do not mix, and at most the last turn is missing after a SIGKILL.
+ */
+export function openCallLog(file: string | undefined, key: string): CallLog {
+  if (file === undefined) return { call: () => {}, cancelled: () => {}, close: () => {} };
+  const target = openSync(file, 'a');
+  const pid = process.pid;
+  let pending = '';
+  const flush = () => {
+    if (pending === '') return;
+    const text = pending;
+    pending = '';
+    writeSync(target, text);
+  };
+  const add = (line: string) => {
+    if (pending === '') setImmediate(flush);
+    pending += line;
+  };
+  process.on('exit', flush);
+  add(`S ${pid} ${key} ${nowMs()}\n`);
+  flush();
+  return {
+    call: (id, round = 1, used = key) => add(`C ${id} ${pid} ${used} ${round} ${nowMs()}\n`),
+    cancelled: (id) => add(`X ${id ?? '?'} ${pid}\n`),
+    close: () => {
+      flush();
+      closeSync(target);
+    },
+  };
+}
+
+/** One clock for all processes of the machine. */
+export function nowMs(): number {
+  return Number(process.hrtime.bigint() / 1_000n) / 1_000;
+}
+
+export interface Use {
+  readonly pid: number;
+  readonly key: string;
+  readonly round: number;
+  readonly atMs: number;
+}
+
+export interface Start {
+  readonly pid: number;
+  readonly key: string;
+  readonly atMs: number;
+}
+
+export interface ServerLog {
+  readonly starts: readonly Start[];
+  /** How many calls there are in it. */
+  readonly size: number;
+  usesOf(callId: string): readonly Use[];
+  uses(): IterableIterator<readonly [callId: string, uses: readonly Use[]]>;
+  /** Its cancellation arrived at the process that had got it. */
+  cancelReached(callId: string): boolean;
+}
+
+export function readServerLog(file: string): ServerLog {
+  return parseServerLog(readFileSync(file, 'utf8'));
+}
+
+export function parseServerLog(text: string): ServerLog {
+  const uses = new Map<string, Use[]>();
+  const cancels = new Map<string, number[]>();
+  const starts: Start[] = [];
+  for (const line of text.split('\n')) {
+    const [what, first, second, third, fourth, fifth] = line.split(' ');
+    if (what === 'C' && first !== undefined) {
+      const use = {
+        pid: Number(second),
+        key: third ?? '',
+        round: Number(fourth),
+        atMs: Number(fifth),
+      };
+      const list = uses.get(first);
+      if (list === undefined) uses.set(first, [use]);
+      else list.push(use);
+    } else if (what === 'X' && first !== undefined) {
+      cancels.set(first, [...(cancels.get(first) ?? []), Number(second)]);
+    } else if (what === 'S') {
+      starts.push({ pid: Number(first), key: second ?? '', atMs: Number(third) });
+    }
+  }
+  return {
+    starts,
+    size: uses.size,
+    usesOf: (id) => uses.get(id) ?? [],
+    uses: () => uses.entries(),
+    cancelReached: (id) => {
+      const owners = (uses.get(id) ?? []).map(({ pid }) => pid);
+      return (cancels.get(id) ?? []).some((pid) => owners.includes(pid));
+    },
+  };
+}

@@ -1,0 +1,216 @@
+/** One run of `bench -- swap`: capacity, a quiet stretch, a stretch of swaps at half of that capacity, one at full. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { rounded } from '../../bench/stats.ts';
+import { seededRandom } from '../../support/world/random.ts';
+import { closedLoop, type Drive, type Mix, mixedLoop, openLoop, stopAll } from '../load/drive.ts';
+import { createLedger, type Kind, type Latency, latencyOf, type Ledger } from '../load/ledger.ts';
+import { legacyDialect } from '../load/legacy.ts';
+import type { Era } from '../load/message.ts';
+import { modernDialect } from '../load/modern.ts';
+import { nowMs, readServerLog } from '../load/server-log.ts';
+import { createSession, type Session } from '../load/session.ts';
+import type { Transport } from '../load/transport.ts';
+import { flipsOf, oldKeyUses } from './flips.ts';
+import { openFeed, type TestFeed } from './feed.ts';
+
+export interface SwapRunOptions {
+  readonly server: string;
+  readonly era: Era;
+  readonly transport: 'stdio' | 'http';
+  readonly seed: number;
+  readonly sizes: Sizes;
+  /** The client's connection, to whatever is to be swapped. */
+  connect(feed: TestFeed, log: string): Promise<Transport>;
+  progress(line: string): void;
+}
+
+export interface Sizes {
+  readonly callers: number;
+  readonly capacityMs: number;
+  readonly quietMs: number;
+  /** In each of the two stretches with swaps. */
+  readonly swaps: number;
+  /** The stretch at half capacity goes on with swaps until so many calls were made in the run. */
+  readonly callsLeast: number;
+}
+
+export interface SwapRun {
+  readonly server: string;
+  readonly era: Era;
+  readonly transport: 'stdio' | 'http';
+  readonly swaps: number;
+  readonly calls: Readonly<Partial<Record<Kind, number>>>;
+  readonly inFlightAtFlip: readonly number[];
+  readonly failed: number;
+  readonly lost: number;
+  readonly doubled: number;
+  readonly mismatched: number;
+  readonly cancelsLost: number;
+  /** Changes that a subscriber was not told. */
+  readonly updatesLost: number;
+  /** Calls sent after an adoption was reported and served under an older key. */
+  readonly oldKeyCalls: number;
+  readonly listChanged: { readonly seen: number; readonly expected: number };
+  readonly capacityPerSecond: number;
+  readonly halfPerSecond: number;
+  readonly p999Ms: { readonly quiet: number; readonly swapping: number };
+  readonly latency: Readonly<
+    Record<'capacity' | 'quiet' | 'swapping' | 'swappingFull', Latency | null>
+  >;
+  /** From the change to the report that it is adopted, the drain of long calls included. */
+  readonly adoptedMs: readonly number[];
+  readonly problems: readonly string[];
+}
+
+/** Calls per second of each kind besides plain ones: enough for some of each to be under way at every flip. */
+const mix: Mix = {
+  progress: 30,
+  long: 5,
+  cancel: 20,
+  elicitation: 40,
+  sampling: 40,
+  subscription: 2,
+  list: 10,
+  read: 30,
+  env: 1,
+  ping: 5,
+};
+/** A swap that is not adopted by then has failed: the run ends. */
+const adoptedWithinMs = 60_000;
+/** What has no answer so long after the last call was sent is lost. */
+const settleWithinMs = 10_000;
+/** More of these swaps than are asked for, where the calls are slow to come together. */
+const swapsMost = 400;
+
+export async function runSwaps(options: SwapRunOptions): Promise<SwapRun> {
+  const { era, sizes, seed, progress } = options;
+  const random = seededRandom(seed);
+  const folder = mkdtempSync(path.join(tmpdir(), 'rotated-swap-'));
+  const log = path.join(folder, 'calls.log');
+  await using feed = await openFeed({ warmMs: 200, idleMs: 3_600_000 });
+  const ledger = createLedger(`s${seed}`);
+  const secrets = () => feed.keys;
+  const dialect =
+    era === 'legacy' ? legacyDialect({ random, secrets }) : modernDialect({ random, secrets });
+  const transport = await options.connect(feed, log);
+  const session = createSession(dialect, transport, ledger);
+  const adoptions: { readonly generation: number; readonly atMs: number }[] = [];
+  const adoptedMs: number[] = [];
+  const problems: string[] = [];
+  let marks = 0;
+  try {
+    await session.open();
+    await delay(500);
+    const before = session.counts.get(listChangedMethod) ?? 0;
+
+    const swap = async (mark: string) => {
+      const startedAt = nowMs();
+      const generation = feed.change({ mark });
+      await feed.adopted(generation, adoptedWithinMs);
+      adoptions.push({ generation, atMs: nowMs() });
+      adoptedMs.push(Math.round(nowMs() - startedAt));
+      await delay(100 + random.fraction() * 300);
+    };
+    /** Two swaps of a run change the tools. */
+    const swapMany = async (enough: (swaps: number) => boolean) => {
+      for (let n = 0; !enough(n) && n < swapsMost && session.dead() === null; n += 1) {
+        if (n === 3 && marks < 2) marks += 1;
+        try {
+          await swap(marks === 0 ? '' : `-tools${marks}`);
+        } catch (error) {
+          problems.push(error instanceof Error ? error.message : String(error));
+          return;
+        }
+      }
+    };
+    const stretch = async (drives: readonly Drive[], work: () => Promise<void>) => {
+      const fromMs = nowMs();
+      const others = mixedLoop(session, mix, random);
+      await work();
+      await stopAll([...drives, others], settleWithinMs);
+      await ledger.settle(settleWithinMs);
+      return spanOf(ledger, fromMs);
+    };
+
+    const capacityFrom = nowMs();
+    const capacity = await stretch([closedLoop(session, sizes.callers)], () =>
+      delay(sizes.capacityMs).then(() => {}),
+    );
+    const capacityPerSecond = perSecond(ledger, capacityFrom, capacityFrom + sizes.capacityMs);
+    const halfPerSecond = capacityPerSecond / 2;
+    progress(`  capacity ${rounded(capacityPerSecond)} calls/s`);
+
+    const quiet = await stretch([openLoop(session, halfPerSecond)], () =>
+      delay(sizes.quietMs).then(() => {}),
+    );
+    progress(`  quiet at ${rounded(halfPerSecond)}/s: p99.9 ${quiet?.p999} ms`);
+
+    // Calls of the quiet stretches do not count: what is promised is promised for swaps.
+    const fromCalls = ledger.calls.length;
+    const swappingFull = await stretch([closedLoop(session, sizes.callers)], () =>
+      swapMany((n) => n >= sizes.swaps),
+    );
+    progress(`  full, ${adoptions.length} swaps: p99.9 ${swappingFull?.p999} ms`);
+    const fullSwaps = adoptions.length;
+    const swapping = await stretch([openLoop(session, halfPerSecond)], () =>
+      swapMany((n) => n >= sizes.swaps && ledger.calls.length - fromCalls >= sizes.callsLeast),
+    );
+    progress(`  half, ${adoptions.length - fullSwaps} swaps: p99.9 ${swapping?.p999} ms`);
+
+    await delay(500);
+    const serverLog = readServerLog(log);
+    const totals = ledger.totals(serverLog);
+    const leftovers = session.leftovers();
+    if (session.dead() !== null) problems.push(`the connection ended: ${session.dead()}`);
+    return {
+      server: options.server,
+      era,
+      transport: options.transport,
+      swaps: adoptions.length,
+      calls: totals.calls,
+      inFlightAtFlip: flipsOf(ledger.calls, serverLog).map(({ inFlight }) => inFlight),
+      failed: totals.failed,
+      lost: totals.lost,
+      doubled: totals.doubled,
+      mismatched: totals.mismatched,
+      cancelsLost: totals.cancelsLost,
+      updatesLost: leftovers.length,
+      oldKeyCalls: oldKeyUses(ledger.calls, serverLog, adoptions, feed.keys),
+      listChanged: {
+        seen: (session.counts.get(listChangedMethod) ?? 0) - before,
+        expected: marks,
+      },
+      capacityPerSecond: rounded(capacityPerSecond),
+      halfPerSecond: rounded(halfPerSecond),
+      p999Ms: { quiet: quiet?.p999 ?? Number.NaN, swapping: swapping?.p999 ?? Number.NaN },
+      latency: { capacity, quiet, swapping, swappingFull },
+      adoptedMs,
+      problems: [...problems, ...totals.problems, ...leftovers.slice(0, 3)],
+    };
+  } finally {
+    await close(session);
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const listChangedMethod = 'notifications/tools/list_changed';
+
+function spanOf(ledger: Ledger, fromMs: number): Latency | null {
+  const values = ledger.latencies(fromMs, nowMs());
+  return values.length === 0 ? null : latencyOf(values);
+}
+
+function perSecond(ledger: Ledger, fromMs: number, toMs: number): number {
+  const done = ledger.calls.filter(
+    ({ kind, answeredAtMs }) =>
+      kind === 'plain' && answeredAtMs !== null && answeredAtMs >= fromMs && answeredAtMs < toMs,
+  );
+  return (done.length * 1_000) / (toMs - fromMs);
+}
+
+async function close(session: Session): Promise<void> {
+  await session.close();
+}
