@@ -61,6 +61,7 @@ const defaultTiming: FeedTiming = {
   byeWithinMs: 500,
 };
 
+/** Report after each `resolve`: until then the daemon has to take this instance for one that serves what it was answered. */
 export interface FeedSource extends ValueSource {
   /** What the daemon knows this instance by. */
   readonly instance: string;
@@ -75,6 +76,8 @@ export function createFeedSource(options: FeedSourceOptions): FeedSource {
   let settings = defaultSettings;
   let cached: Resolved | null = null;
   let status: InstanceStatus | null = null;
+  /** Answered since the last report: what is served may differ from it by now. */
+  let answeredSince = false;
   let listener: (notice: Notice) => void = () => {};
   let line: Line | null = null;
   /** Who waits for a value with none at hand. */
@@ -142,7 +145,7 @@ export function createFeedSource(options: FeedSourceOptions): FeedSource {
       instance,
       ...asker,
       held: cached?.generations ?? null,
-      status,
+      status: answeredSince ? null : status,
     });
     settings = await opened.welcome;
     return opened;
@@ -205,6 +208,7 @@ export function createFeedSource(options: FeedSourceOptions): FeedSource {
           ),
           generations: answer.generations,
         };
+        answeredSince = true;
         return cached;
       } catch (error) {
         signal.throwIfAborted();
@@ -214,8 +218,9 @@ export function createFeedSource(options: FeedSourceOptions): FeedSource {
       }
     },
     report(given) {
-      if (JSON.stringify(given) === JSON.stringify(status)) return;
+      if (!answeredSince && JSON.stringify(given) === JSON.stringify(status)) return;
       status = given;
+      answeredSince = false;
       line?.send({ type: 'status', status: given });
     },
     async close() {
