@@ -38,7 +38,14 @@ export async function makeTemplate(world: World, crashClass: CrashClass, story: 
   const directory = join(world.directory, principal);
   await world.issuer.configure(principal, issuerOf(crashClass));
   mkdirSync(directory);
-  const scenario: Story = { ...story, first: true, verifiers: true, ends: ['retired'] };
+  const scenario: Story = {
+    ...story,
+    first: true,
+    now: null,
+    overGrace: false,
+    verifiers: true,
+    ends: ['retired'],
+  };
   const job = await prepare(world, scenario, principal, directory, null);
   const outcome = await world.pool.with((worker) => worker.run(job));
   const violations = gather(directory, `${crashClass}: the template`, outcome);
@@ -97,8 +104,8 @@ async function prepare(
   if (story.verifiers) {
     await apps.configure(verifierOf(principal), appOf('verifier', 'verifier'));
   }
-  const { name, crashClass, now, adoptionThen, verifiers, first, ends } = story;
-  const scenario = { name, crashClass, now, adoptionThen, verifiers, first, ends };
+  const { name, crashClass, now, overGrace, adoptionThen, verifiers, first, ends } = story;
+  const scenario = { name, crashClass, now, overGrace, adoptionThen, verifiers, first, ends };
   const urls = { issuerUrl: issuer.url, appsUrl: apps.url };
   const how = { kind: 'start', stopAt: null, takeOver: false, mutant } as const;
   return { ...how, scenario, directory, principal, ...urls, kek };

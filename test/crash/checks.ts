@@ -78,7 +78,8 @@ export async function checkEnd(rig: Rig, job: Job): Promise<readonly Found[]> {
   }
   const generation = current?.owners[secretName]?.generation ?? 0;
   const before = job.scenario.first ? 0 : 1;
-  const expected = before + (end === 'retired' ? 1 : end === 'rolled-back' ? 2 : 0);
+  const overtaken = job.scenario.overGrace ? 1 : 0;
+  const expected = before + overtaken + (end === 'retired' ? 1 : end === 'rolled-back' ? 2 : 0);
   if (generation !== expected) {
     const detail = `the backend serves generation ${generation}, not ${expected}, after ${end}`;
     found.push({ invariant: 'outcome', detail });

@@ -38,6 +38,8 @@ export interface Scenario {
   readonly crashClass: CrashClass;
   /** null: an ordinary rotation. */
   readonly now: EmergencyMode | null;
+  /** An ordinary rotation comes to its grace first: `now` is asked over it, and again where a crash swallowed that. */
+  readonly overGrace: boolean;
   readonly adoptionThen: 'wait' | 'revoke' | 'rollback';
   /** A second app checks what the first presents. */
   readonly verifiers: boolean;

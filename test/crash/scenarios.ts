@@ -34,6 +34,7 @@ export function storiesOf(crashClass: CrashClass, full: boolean): readonly Story
   const base = {
     crashClass,
     now: null,
+    overGrace: false,
     adoptionThen: 'wait',
     verifiers: false,
     first: false,
@@ -90,6 +91,15 @@ export function storiesOf(crashClass: CrashClass, full: boolean): readonly Story
       name: 'continuity',
       home: 'chosen',
       now: 'continuity',
+      app: promptApp,
+      ends: ['retired', ...orParked],
+    },
+    {
+      ...base,
+      name: 'overtaken',
+      home: 'token',
+      now: 'continuity',
+      overGrace: true,
       app: promptApp,
       ends: ['retired', ...orParked],
     },

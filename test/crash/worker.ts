@@ -6,6 +6,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { asRotatedError, isRotatedError } from '../../src/errors.ts';
 import type { Lease } from '../../src/journal/journal.ts';
 import type { RotationData } from '../../src/rotation/model.ts';
+import type { Ask } from '../../src/rotation/service.ts';
 import { checkEnd, checkInstant } from './checks.ts';
 import { type Job, type Reply, secretName } from './protocol.ts';
 import { issuerControl } from '../support/issuer/server.ts';
@@ -17,6 +18,7 @@ const leaseMs = 30_000;
 const roundsMost = 400;
 const jumpFirstMs = 100;
 const jumpMostMs = 30_000;
+const selector = { tags: [], providers: [], consumers: [], all: false, names: [secretName] };
 
 let controls: Controls | undefined;
 
@@ -78,14 +80,14 @@ async function work(rig: Rig, job: Job): Promise<void> {
   await machine.usePolicies(new Map([[secretName, rig.policy]]), ask);
   // Recovery of a crash before anything was journalled has nothing to recover: it is asked again.
   if (job.kind === 'start' || !(await hasBegun(rig))) {
-    const none = { tags: [], providers: [], consumers: [], all: false };
-    const selector = { ...none, names: [secretName] };
-    const [started] = await (job.scenario.now === null
+    const mode = job.scenario.overGrace ? null : job.scenario.now;
+    const [started] = await (mode === null
       ? machine.run(selector, ask)
-      : machine.now(selector, job.scenario.now, ask));
+      : machine.now(selector, mode, ask));
     if (started?.outcome !== 'started') throw new Error(`not started: ${started?.message}`);
   }
   const stop = new AbortController();
+  if (job.scenario.overGrace) await overtake(rig, job, ask, stop.signal);
   let jumpMs = jumpFirstMs;
   let seen = '';
   for (let round = 0; round < roundsMost; round++) {
@@ -104,6 +106,28 @@ async function work(rig: Rig, job: Job): Promise<void> {
     await turn();
   }
   throw new Error('it never came to an end');
+}
+
+/** Waits for the grace of the ordinary rotation, then takes its key for leaked. */
+async function overtake(
+  { machine, journal, clock }: Rig,
+  { scenario }: Job,
+  ask: Ask,
+  signal: AbortSignal,
+): Promise<void> {
+  for (let round = 0; round < roundsMost; round++) {
+    const [newest] = await journal.history(secretName, 1);
+    const data = newest?.data as unknown as RotationData | undefined;
+    if (data?.kind === 'emergency') return;
+    if (newest?.phase === 'adopted' || newest?.active === false) {
+      const [started] = await machine.now(selector, scenario.now, ask);
+      if (started?.outcome !== 'started') throw new Error(`not started: ${started?.message}`);
+      return;
+    }
+    await machine.tick(signal);
+    clock.jump(jumpFirstMs);
+  }
+  throw new Error('it never came to its grace');
 }
 
 async function acquire({ ports, clock }: Rig, job: Job): Promise<Lease> {
