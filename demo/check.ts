@@ -7,13 +7,13 @@ interface DemoResult {
   readonly rotations: number;
   readonly calls: number;
   readonly failed: number;
-  /** Calls that were running on the old login at the moment of each reload. */
+  /** Of each rotation: calls under way when their server was replaced, and answered by the old one. */
   readonly inFlightAtReload: readonly number[];
   /** Rotations after which the issuer refused the login that had worked before. */
   readonly oldRefused: number;
   /** How long both logins were valid, milliseconds. */
   readonly overlapMs: readonly (number | null)[];
-  /** Every rotation was confirmed by the server itself. */
+  /** In every rotation all gates reported the new generation, and all agents were answered for it. */
   readonly consumersAdopted: boolean;
   readonly auditIntact: boolean;
 }

@@ -7,7 +7,8 @@ import type { Ask, RotationView, Selector, Service, Started } from '../src/rotat
 import { Secret } from '../src/secret/secret.ts';
 import { type Actor, start } from './cast.ts';
 import type { IssuerReady } from './messages.ts';
-import { adminSecret, keySecret, secret, type Stage } from './stage.ts';
+import type { Login } from './old-login.ts';
+import { adminSecret, secret, type Stage } from './stage.ts';
 
 export interface Daemon {
   readonly actor: Actor<object>;
@@ -67,14 +68,13 @@ export async function startDaemon(stage: Stage, signal: AbortSignal): Promise<Da
 
 const ask: Ask = {
   actor: { id: 'demo', channel: 'command', proven: false },
-  reason: 'setting up the demo',
+  reason: 'the demo',
 };
 
-/** What a person does once: hands in the admin login and the report key. Then the first login is made. */
+/** What a person does once: hands in the admin login. Then the first login is made. */
 export async function setUp(
   service: Service,
   issuer: IssuerReady,
-  reportKey: string,
   signal: AbortSignal,
 ): Promise<void> {
   const admin = {
@@ -82,12 +82,17 @@ export async function setUp(
     password: new Secret(issuer.adminPassword),
   };
   await finish(service, [await service.supply(adminSecret, admin, ask)], signal);
-  const key = { value: new Secret(reportKey) };
-  await finish(service, [await service.supply(keySecret, key, ask)], signal);
   await finish(service, await service.run(selector, ask), signal);
 }
 
-export const selector: Selector = {
+/** The login in use, as its owner may read it: `rotate read`. */
+export async function currentLogin(service: Service): Promise<Login> {
+  const { generation, fields } = await service.read(secret, 'current', ask);
+  const text = (name: string) => fields[name]?.reveal() ?? '';
+  return { generation: generation ?? 0, user: text('PGUSER'), password: text('PGPASSWORD') };
+}
+
+const selector: Selector = {
   names: [secret],
   tags: [],
   providers: [],

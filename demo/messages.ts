@@ -8,29 +8,32 @@ export interface IssuerReady {
   readonly adminPassword: string;
 }
 
-/** The MCP server's process. */
-export type ServerMessage =
-  | { readonly kind: 'ready'; readonly port: number }
-  /** New calls use `generation` from here on; `inFlight` calls were running on the old login at that moment. */
+/** The agents' process. */
+export type AgentsMessage =
+  /** Totals since its start. */
   | {
-      readonly kind: 'switched';
-      readonly generation: number;
+      readonly kind: 'calls';
+      readonly calls: number;
+      readonly failed: number;
+      /** Asked and not answered yet. */
+      readonly inFlight: number;
+      readonly firstFailure: string | null;
+    }
+  /** The first answer for another login: a new server answers this agent, and so many calls still run on the one before. */
+  | {
+      readonly kind: 'flipped';
+      readonly agent: number;
+      readonly login: string;
       readonly inFlight: number;
       readonly at: number;
     }
-  /** The last of those calls has its answer, and the old connections are closed. */
-  | { readonly kind: 'drained'; readonly generation: number; readonly at: number }
-  | { readonly kind: 'trouble'; readonly message: string };
-
-/** The agents' process: totals since its start. */
-export interface AgentsMessage {
-  readonly kind: 'calls';
-  readonly calls: number;
-  readonly failed: number;
-  /** Asked and not answered yet. */
-  readonly inFlight: number;
-  readonly firstFailure: string | null;
-}
+  /** The last of those calls has its answer; so many were answered for the old login. */
+  | {
+      readonly kind: 'drained';
+      readonly agent: number;
+      readonly servedByOld: number;
+      readonly at: number;
+    };
 
 /** Said by the demo to any of them. A closed channel means the same: the demo is gone. */
 export interface Stop {
@@ -40,3 +43,5 @@ export interface Stop {
 export const database = 'reports';
 export const groupRole = 'reports_read';
 export const loginRoles = ['reports_a', 'reports_b'] as const;
+/** Each has an MCP server of its own, as every client of a server has. */
+export const agentCount = 3;

@@ -1,7 +1,12 @@
 /** Whether PostgreSQL lets a login in, and what it says where it does not. */
 import { Client } from 'pg';
-import type { Login } from './login-pool.ts';
 import { database } from './messages.ts';
+
+export interface Login {
+  readonly generation: number;
+  readonly user: string;
+  readonly password: string;
+}
 
 export type Attempt =
   | { readonly accepted: true }

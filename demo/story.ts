@@ -1,6 +1,7 @@
 /** How the demo tells what happens, for somebody who sees it the first time. */
+import { agentCount } from './messages.ts';
 import type { Counts, Scene, Turn } from './play.ts';
-import { everySeconds } from './stage.ts';
+import { everySeconds, serverPackage } from './stage.ts';
 
 /** The lines of one scene; some scenes say nothing. */
 export function tell(scene: Scene): readonly string[] {
@@ -8,24 +9,28 @@ export function tell(scene: Scene): readonly string[] {
     case 'stage':
       return [
         '',
-        `A database login that changes every ${everySeconds} seconds, while everybody uses it.`,
+        `A database login that changes every ${everySeconds} seconds, under MCP servers that are called without pause.`,
         '',
       ];
     case 'issuer':
       return [cast('issuer', `a real PostgreSQL on port ${scene.port}; two logins take turns`)];
-    case 'server':
-      return [cast('server', `a real MCP server, ${scene.url}; its tool asks the database`)];
     case 'daemon':
       return [
         cast('daemon', `rotated itself, with the policy ${scene.policy}`),
         cast('', `look inside: npm run -s rotate -- status --state ${scene.state}`),
       ];
     case 'first-login':
-      return [cast('login', `the first one is made: ${scene.user}, generation 1`)];
+      return [cast('login', `made: ${scene.login.user}, generation ${scene.login.generation}`)];
     case 'agents':
       return [
-        cast('agents', 'real MCP clients that never stop calling, some with slow questions'),
+        cast(
+          'agents',
+          `${agentCount} MCP clients that never stop calling, some with slow questions`,
+        ),
+        cast('servers', `each starts its own: rotate wrap -- ${serverPackage}`),
+        cast('', 'the published package as it is; it reads its login once, when it starts'),
         '',
+        'So a new login needs a new server process ("green") beside the old one ("blue"), behind the agents\' back.',
         'Waiting for the schedule. Ctrl-C ends everything.',
       ];
     case 'begins':
@@ -35,13 +40,12 @@ export function tell(scene: Scene): readonly string[] {
       ];
     case 'phase':
       return phase(scene.phase, scene.at, scene.old.user, scene.old.generation + 1);
-    case 'switched':
-      if (scene.login.generation === 1) return [];
+    case 'flipped':
       return [
         line(
           scene.at,
-          'switched',
-          `the server asks with ${scene.login.user} from now on; ${scene.inFlight} calls still run on the old login, undisturbed`,
+          'flip',
+          `agent ${scene.agent} is answered by green, as ${scene.login}; ${calls(scene.inFlight)} on blue, as ${scene.old.user}, undisturbed`,
         ),
       ];
     case 'drained':
@@ -49,7 +53,7 @@ export function tell(scene: Scene): readonly string[] {
         line(
           scene.at,
           'drained',
-          'the last of those calls has its answer; their connections close',
+          `agent ${scene.agent}: blue has answered what it held (${scene.servedByOld}), and may go`,
         ),
       ];
     case 'tried-old':
@@ -69,7 +73,7 @@ export function tell(scene: Scene): readonly string[] {
     case 'trouble':
       return [`!! ${scene.message}`];
     case 'stopping':
-      return ['', 'Stopping: agents, daemon, server, database, in that order …'];
+      return ['', 'Stopping: agents and their servers, daemon, database, in that order …'];
     case 'stopped':
       return ['Everything has ended, and the folder of the demo is gone.'];
     default:
@@ -87,9 +91,10 @@ function phase(name: string, at: number, old: string, generation: number): reado
   const meanings: Readonly<Record<string, string>> = {
     minted: `PostgreSQL has a new password for the other login. Nobody uses it; ${old} works on`,
     staged: 'written to the encrypted store as "pending", beside the current one',
-    verified: 'read back from the store and tried at the database: it works, with the same rights',
-    promoted: "it is the current one now; the server's file is rewritten and the server told",
-    adopted: `the server reports, signed, that it serves generation ${generation}. ${old} gets a short grace`,
+    verified:
+      'read back from the store and tried: at the database, and by a throw-away server with one real query',
+    promoted: "it is the current one now; each agent's gate is told, and starts green beside blue",
+    adopted: `every gate reports generation ${generation}, and that blue has stopped. ${old} gets a short grace`,
     retiring: `the grace is over: ${old} is locked at the database and its sessions are ended`,
     retired: `${old} is gone, and proven gone`,
   };
@@ -102,6 +107,11 @@ function ended(turn: Turn, counts: Counts): readonly string[] {
     turn.overlapMs === null ? '' : ` Both logins worked for ${seconds(turn.overlapMs)}.`;
   const verdict = turn.oldRefused && turn.adopted ? 'done' : 'NOT AS IT SHOULD BE';
   return [`   ${verdict}: ${said(counts)}.${overlap}`];
+}
+
+function calls(count: number): string {
+  if (count === 0) return 'no call runs';
+  return count === 1 ? '1 call still runs' : `${count} calls still run`;
 }
 
 function seconds(ms: number): string {
