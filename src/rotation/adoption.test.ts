@@ -53,6 +53,24 @@ describe('adoption', () => {
     expect((await world.newest('a')).unconfirmedConsumers).toEqual(['app']);
   });
 
+  it('tells a consumer that cannot report once, not every few seconds for as long as it waits', async () => {
+    const { world, app } = await withApp({ name: 'a' });
+    app.mute = true;
+    app.reloads.length = 0;
+    await world.machine.run(byName('a'), everyone);
+    await world.untilPhase('a', 'promoted');
+    for (let minute = 0; minute < 60; minute++) {
+      world.clock.pass(60_000);
+      await world.tick();
+    }
+    expect((await world.newest('a')).phase).toBe('promoted');
+    expect(app.reloads).toHaveLength(1);
+    // Another owner cannot know whether it was told.
+    await world.restart();
+    await world.tick();
+    expect(app.reloads).toHaveLength(2);
+  });
+
   it('that fails rolls back where the policy says so', async () => {
     const { world, instance } = await withApp({
       name: 'a',

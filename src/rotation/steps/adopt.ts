@@ -117,7 +117,7 @@ async function tellAndAsk(
   const waitedMs = uptimeMs - sinceUptimeMs;
   const asked = await ask(context, told);
   const stale = told.filter((one) => !isConfirmed(asked, one));
-  const failures: readonly Waiting[] = await tell(context, rotation, stale, waitedMs);
+  const failures: readonly Waiting[] = await tell(context, rotation, stale, asked, waitedMs);
   const adoption = stale.length > 0 ? await ask(context, told) : asked;
   await remember(context, adoption);
   const waitingFor = [...adoption.waitingFor, ...failures];
@@ -195,11 +195,15 @@ function isConfirmed(adoption: Adoption, told: Told): boolean {
   return !adoption.waitingFor.some((one) => one.consumer === told.consumer.id);
 }
 
-/** At once the first time, then again once in a while: a reload may be repeated. Returns who could not be told. */
+/**
+ * At once the first time, then again once in a while: a reload may be repeated. Who cannot report is told once: it would be
+ * told for as long as a person is waited for. Returns who could not be told.
+ */
 async function tell(
   context: Context,
   rotation: Rotation,
   stale: readonly Told[],
+  asked: Adoption,
   waitedMs: number,
 ): Promise<Waiting[]> {
   const failures: Waiting[] = [];
@@ -207,7 +211,8 @@ async function tell(
     stale.map(async ({ consumer, changes }) => {
       const key = `${rotation.id}:${rotation.phase}:${consumer.role}:${consumer.id}`;
       const toldAt = context.told.get(key);
-      if (toldAt !== undefined && waitedMs - toldAt < reloadAgainMs) return;
+      const againAfterMs = asked.unconfirmed.includes(consumer.id) ? Infinity : reloadAgainMs;
+      if (toldAt !== undefined && waitedMs - toldAt < againAfterMs) return;
       try {
         await effect(context, 'reload', () => consumer.reload(changes, context.signal));
         context.told.set(key, waitedMs);
