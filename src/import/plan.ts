@@ -211,6 +211,8 @@ interface Home {
   readonly known: KnownPolicy | null;
   readonly issuer: Issuer | null;
   readonly key: FoundKey;
+  /** Another server of this import brought it. */
+  readonly isShared: boolean;
 }
 
 interface Named {
@@ -244,12 +246,12 @@ async function nameAll(
     const groups = groupsOf(own);
     const homes = bundle.keys.map(({ field, key, issuer }): Home => {
       const twin = shared(key.value);
-      if (twin !== undefined) return { ...twin, field };
+      if (twin !== undefined) return { ...twin, field, isShared: true };
       const known = isKnown(field);
       const group = groups.find((fields) => fields.includes(field)) ?? [field];
       const wanted = groups.length === 1 ? name : secretName(name, group, issuer);
       const secret = known?.name ?? wanted;
-      return { field, item, itemField: field, secret, known, issuer, key };
+      return { field, item, itemField: field, secret, known, issuer, key, isShared: false };
     });
     named.push({ bundle, name, homes: uniqueNames(homes, policyNames) });
   }
@@ -260,7 +262,7 @@ async function nameAll(
 function uniqueNames(homes: readonly Home[], taken: Set<string>): readonly Home[] {
   const given = new Map<string, string>();
   const result = homes.map((home) => {
-    if (home.known !== null) return home;
+    if (home.known !== null || home.isShared) return home;
     const key = `${home.item} ${home.secret}`;
     const name = given.get(key) ?? freeName(home.secret, (one) => taken.has(one));
     given.set(key, name);

@@ -1,6 +1,15 @@
 /** A file replaced as a whole, only if it still is what was read: mode and owner kept, links followed, old or new and nothing between. */
 import { constants } from 'node:fs';
-import { type FileHandle, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import {
+  type FileHandle,
+  open,
+  readdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  stat,
+} from 'node:fs/promises';
 import path from 'node:path';
 import type { Random } from '../clock.ts';
 import { isRotatedError, RotatedError } from '../errors.ts';
@@ -55,7 +64,9 @@ export async function replaceFile(
     );
   }
   const folder = path.dirname(real);
-  const aside = path.join(folder, `.${path.basename(real)}.${random.bytes(6).toString('hex')}.tmp`);
+  const own = `.${path.basename(real)}.`;
+  const aside = path.join(folder, `${own}${random.bytes(6).toString('hex')}.tmp`);
+  await removeStrays(folder, own);
   try {
     await writeAside(
       aside,
@@ -82,6 +93,14 @@ export async function replaceFile(
     );
   }
   await syncFolder(folder);
+}
+
+/** What an import or an undo that was killed left behind; the latter's holds the keys. */
+async function removeStrays(folder: string, own: string): Promise<void> {
+  const strays = (await readdir(folder)).filter(
+    (name) => name.startsWith(own) && /^[0-9a-f]{12}\.tmp$/.test(name.slice(own.length)),
+  );
+  for (const name of strays) await rm(path.join(folder, name), { force: true });
 }
 
 async function writeAside(

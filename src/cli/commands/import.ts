@@ -4,7 +4,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { RotatedError } from '../../errors.ts';
-import { applyPlan, type Applied, type Grant } from '../../import/apply.ts';
+import { applyPlan, type Applied } from '../../import/apply.ts';
 import { configBytesMax, readConfig } from '../../import/config-file.ts';
 import { type Copies, openCopies } from '../../import/copies.ts';
 import { knownPolicies } from '../../import/known-policies.ts';
@@ -12,7 +12,6 @@ import type { Program } from '../../import/launch.ts';
 import { copiesBeside, gitAbove } from '../../import/leftovers.ts';
 import { type Plan, planImport } from '../../import/plan.ts';
 import { type ReadFile, readWhole } from '../../import/replace-file.ts';
-import type { Service } from '../../rotation/service.ts';
 import { createSealer } from '../../secret/sealer.ts';
 import { keySourceOf } from '../../wiring/places.ts';
 import { addReasonOption, askOf, type Call } from '../command.ts';
@@ -102,7 +101,9 @@ async function apply(call: Call, plan: Plan, files: ReadonlyMap<string, ReadFile
     const ask = askOf(call);
     const applied = await applyPlan(plan, {
       keep: (item, fields) => service.keep(item, fields, false, ask),
-      grant: (grant) => allow(service, grant, ask),
+      grant: async (grant) => {
+        await service.allow(grant, ask);
+      },
       copies: await copiesOf(call),
       policies: places.policies,
       random: io.random,
@@ -204,15 +205,6 @@ async function copiesOf(call: Call): Promise<Copies> {
   const around = { env: io.env, directory: io.directory };
   const ring = await keySourceOf(places.key, around, io.random, false).load();
   return openCopies(places.state, createSealer(ring, io.random), io.random);
-}
-
-async function allow(service: Service, grant: Grant, ask: ReturnType<typeof askOf>): Promise<void> {
-  const { allow: grantTo } = service as Partial<GrantTaker>;
-  await grantTo?.(grant, ask);
-}
-
-interface GrantTaker {
-  allow(grant: Grant, ask: ReturnType<typeof askOf>): Promise<unknown>;
 }
 
 /** Each file once, however it is named, in the order given. */
