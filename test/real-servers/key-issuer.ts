@@ -71,7 +71,7 @@ export async function startKeyIssuer(prefix: string): Promise<KeyIssuer> {
     if (method === 'GET') {
       const shown = keys.filter((key) => !key.isRevoked);
       return json(response, 200, {
-        keys: shown.map(({ ref, name, createdAt }) => ({ ref, name, createdAt })),
+        keys: shown.map(({ ref, name, createdAt }) => ({ ref, name, createdAt, enabled: true })),
       });
     }
     if (method === 'DELETE') {
