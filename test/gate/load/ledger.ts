@@ -182,8 +182,7 @@ export interface Latency {
 }
 
 /** Throws where nothing was measured. */
-export function latencyOf(values: readonly number[]): Latency {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = (share: number) => rounded(percentile(sorted, share), 2);
+export function latencyOf(values: readonly number[], digits = 2): Latency {
+  const at = (share: number) => rounded(percentile(values, share), digits);
   return { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1) };
 }

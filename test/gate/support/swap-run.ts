@@ -1,4 +1,4 @@
-/** One run of `bench -- swap`: capacity, a quiet stretch, a stretch of swaps at half of that capacity, one at full. */
+/** One run of `bench -- swap`: capacity, then swaps at full load and at half of it, with a quiet stretch on either side. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -11,7 +11,7 @@ import { legacyDialect } from '../load/legacy.ts';
 import type { Era } from '../load/message.ts';
 import { modernDialect } from '../load/modern.ts';
 import { nowMs, readServerLog } from '../load/server-log.ts';
-import { createSession, type Session } from '../load/session.ts';
+import { createSession } from '../load/session.ts';
 import type { Transport } from '../load/transport.ts';
 import { flipsOf, oldKeyUses } from './flips.ts';
 import { openFeed, type TestFeed } from './feed.ts';
@@ -29,7 +29,10 @@ export interface SwapRunOptions {
 
 export interface Sizes {
   readonly callers: number;
+  /** Nothing is measured before: code is compiled as it is used. */
+  readonly warmUpMs: number;
   readonly capacityMs: number;
+  /** Before and after the swaps, each: what else the machine does meanwhile falls on both sides. */
   readonly quietMs: number;
   /** In each of the two stretches with swaps. */
   readonly swaps: number;
@@ -43,6 +46,8 @@ export interface SwapRun {
   readonly transport: 'stdio' | 'http';
   readonly swaps: number;
   readonly calls: Readonly<Partial<Record<Kind, number>>>;
+  /** Of these, made while there were swaps. */
+  readonly swapCalls: number;
   readonly inFlightAtFlip: readonly number[];
   readonly failed: number;
   readonly lost: number;
@@ -56,7 +61,8 @@ export interface SwapRun {
   readonly listChanged: { readonly seen: number; readonly expected: number };
   readonly capacityPerSecond: number;
   readonly halfPerSecond: number;
-  readonly p999Ms: { readonly quiet: number; readonly swapping: number };
+  /** Of plain calls at half capacity; null where none was answered. */
+  readonly p999Ms: { readonly quiet: number | null; readonly swapping: number | null };
   readonly latency: Readonly<
     Record<'capacity' | 'quiet' | 'swapping' | 'swappingFull', Latency | null>
   >;
@@ -132,33 +138,37 @@ export async function runSwaps(options: SwapRunOptions): Promise<SwapRun> {
       await work();
       await stopAll([...drives, others], settleWithinMs);
       await ledger.settle(settleWithinMs);
-      return spanOf(ledger, fromMs);
+      return ledger.latencies(fromMs, nowMs());
     };
+    const full = () => [closedLoop(session, sizes.callers)];
 
+    await stretch(full(), () => delay(sizes.warmUpMs));
     const capacityFrom = nowMs();
-    const capacity = await stretch([closedLoop(session, sizes.callers)], () =>
-      delay(sizes.capacityMs).then(() => {}),
-    );
+    const capacity = await stretch(full(), () => delay(sizes.capacityMs));
     const capacityPerSecond = perSecond(ledger, capacityFrom, capacityFrom + sizes.capacityMs);
     const halfPerSecond = capacityPerSecond / 2;
     progress(`  capacity ${rounded(capacityPerSecond)} calls/s`);
 
-    const quiet = await stretch([openLoop(session, halfPerSecond)], () =>
-      delay(sizes.quietMs).then(() => {}),
-    );
-    progress(`  quiet at ${rounded(halfPerSecond)}/s: p99.9 ${quiet?.p999} ms`);
+    const half = () => [openLoop(session, halfPerSecond)];
+    const quietBefore = await stretch(half(), () => delay(sizes.quietMs));
 
     // Calls of the quiet stretches do not count: what is promised is promised for swaps.
     const fromCalls = ledger.calls.length;
-    const swappingFull = await stretch([closedLoop(session, sizes.callers)], () =>
-      swapMany((n) => n >= sizes.swaps),
-    );
-    progress(`  full, ${adoptions.length} swaps: p99.9 ${swappingFull?.p999} ms`);
-    const fullSwaps = adoptions.length;
-    const swapping = await stretch([openLoop(session, halfPerSecond)], () =>
+    const swappingFull = await stretch(full(), () => swapMany((n) => n >= sizes.swaps));
+    progress(`  ${adoptions.length} swaps at full load, ${ledger.calls.length - fromCalls} calls`);
+    const swapping = await stretch(half(), () =>
       swapMany((n) => n >= sizes.swaps && ledger.calls.length - fromCalls >= sizes.callsLeast),
     );
-    progress(`  half, ${adoptions.length - fullSwaps} swaps: p99.9 ${swapping?.p999} ms`);
+    const swapCalls = ledger.calls.length - fromCalls;
+    progress(`  ${adoptions.length} swaps, ${swapCalls} calls`);
+    const quiet = [...quietBefore, ...(await stretch(half(), () => delay(sizes.quietMs)))];
+    const latency = {
+      capacity: spanOf(capacity),
+      quiet: spanOf(quiet),
+      swapping: spanOf(swapping),
+      swappingFull: spanOf(swappingFull),
+    };
+    progress(`  p99.9 ${latency.quiet?.p999} ms quiet, ${latency.swapping?.p999} ms swapping`);
 
     await delay(500);
     const serverLog = readServerLog(log);
@@ -171,6 +181,7 @@ export async function runSwaps(options: SwapRunOptions): Promise<SwapRun> {
       transport: options.transport,
       swaps: adoptions.length,
       calls: totals.calls,
+      swapCalls,
       inFlightAtFlip: flipsOf(ledger.calls, serverLog).map(({ inFlight }) => inFlight),
       failed: totals.failed,
       lost: totals.lost,
@@ -185,21 +196,20 @@ export async function runSwaps(options: SwapRunOptions): Promise<SwapRun> {
       },
       capacityPerSecond: rounded(capacityPerSecond),
       halfPerSecond: rounded(halfPerSecond),
-      p999Ms: { quiet: quiet?.p999 ?? Number.NaN, swapping: swapping?.p999 ?? Number.NaN },
-      latency: { capacity, quiet, swapping, swappingFull },
+      p999Ms: { quiet: latency.quiet?.p999 ?? null, swapping: latency.swapping?.p999 ?? null },
+      latency,
       adoptedMs,
       problems: [...problems, ...totals.problems, ...leftovers.slice(0, 3)],
     };
   } finally {
-    await close(session);
+    await session.close();
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
 const listChangedMethod = 'notifications/tools/list_changed';
 
-function spanOf(ledger: Ledger, fromMs: number): Latency | null {
-  const values = ledger.latencies(fromMs, nowMs());
+function spanOf(values: readonly number[]): Latency | null {
   return values.length === 0 ? null : latencyOf(values);
 }
 
@@ -209,8 +219,4 @@ function perSecond(ledger: Ledger, fromMs: number, toMs: number): number {
       kind === 'plain' && answeredAtMs !== null && answeredAtMs >= fromMs && answeredAtMs < toMs,
   );
   return (done.length * 1_000) / (toMs - fromMs);
-}
-
-async function close(session: Session): Promise<void> {
-  await session.close();
 }

@@ -1,0 +1,103 @@
+/** What answers over HTTP with the echo server behind it: the server itself, the gate, and the bridges that others publish. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createRequire } from 'node:module';
+import { setTimeout as delay } from 'node:timers/promises';
+import { startProgram } from '../../support/program.ts';
+import { freePort } from '../../support/servers/free-port.ts';
+import { openHttp } from '../load/http.ts';
+import { createLedger } from '../load/ledger.ts';
+import { plainDialect } from '../load/plain.ts';
+import { createSession, type Session } from '../load/session.ts';
+import type { TestFeed } from './feed.ts';
+import { type Command, servers } from './targets.ts';
+
+export interface HttpTarget {
+  readonly url: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  end(): Promise<void>;
+}
+
+const readyWithinMs = 20_000;
+const askEveryMs = 100;
+
+export async function startDirect(): Promise<HttpTarget> {
+  const program = await startProgram(new URL('../servers/echo-http.ts', import.meta.url), []);
+  return { url: `http://127.0.0.1:${program.port}/mcp`, end: program.end };
+}
+
+/** `npx mcp-proxy --port P -- COMMAND`, its defaults otherwise. */
+export function startMcpProxy(): Promise<HttpTarget> {
+  const bin = installed('mcp-proxy', 'mcp-proxy');
+  const { command, args } = servers.echo;
+  return startBridge((port) => [
+    bin,
+    ...['--host', '127.0.0.1', '--port', String(port), '--server', 'stream'],
+    ...['--', command, ...args],
+  ]);
+}
+
+/** `npx supergateway --stdio COMMAND --outputTransport streamableHttp --stateful`: one server for a session, as with the others. */
+export function startSupergateway(): Promise<HttpTarget> {
+  const bin = installed('supergateway', 'supergateway');
+  const { command, args } = servers.echo;
+  return startBridge((port) => [
+    bin,
+    ...['--stdio', [command, ...args].join(' '), '--outputTransport', 'streamableHttp'],
+    ...['--stateful', '--port', String(port), '--logLevel', 'none'],
+  ]);
+}
+
+/** The gate with this one server behind it. */
+export async function startGate(_feed: TestFeed, _server: Command): Promise<HttpTarget> {
+  throw new Error('not yet');
+}
+
+/** A session on it, in the era that all of them speak. */
+export async function openOn({ url, headers }: HttpTarget): Promise<Session> {
+  const transport = openHttp({ url, era: 'legacy', ...(headers === undefined ? {} : { headers }) });
+  const session = createSession(plainDialect('legacy'), transport, createLedger('h'));
+  await session.open();
+  return session;
+}
+
+/** Throws where the package is not there. */
+function installed(name: string, bin: string): string {
+  const require = createRequire(import.meta.url);
+  const manifest = require.resolve(`${name}/package.json`);
+  const { bin: bins } = require(manifest) as { bin: Record<string, string> };
+  return createRequire(manifest).resolve(`./${bins[bin] ?? ''}`);
+}
+
+async function startBridge(argsFor: (port: number) => readonly string[]): Promise<HttpTarget> {
+  const port = await freePort();
+  const child = spawn(process.execPath, argsFor(port), {
+    stdio: ['pipe', 'ignore', 'pipe'],
+    detached: true,
+  });
+  let errors = '';
+  child.stderr.on('data', (part: Buffer) => {
+    if (errors.length < 2_000) errors += part.toString();
+  });
+  const target = { url: `http://127.0.0.1:${port}/mcp`, end: () => endGroup(child) };
+  const until = performance.now() + readyWithinMs;
+  while (performance.now() < until && child.exitCode === null) {
+    try {
+      const session = await openOn(target);
+      await session.close();
+      return target;
+    } catch {
+      await delay(askEveryMs);
+    }
+  }
+  await target.end();
+  throw new Error(`It did not answer within ${readyWithinMs} ms: ${errors}`);
+}
+
+/** It and the servers that it started. */
+async function endGroup(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined || child.exitCode !== null) return;
+  const exited = once(child, 'exit');
+  process.kill(-child.pid, 'SIGKILL');
+  await exited;
+}
