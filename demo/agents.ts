@@ -38,17 +38,25 @@ const totals = { calls: 0, failed: 0, inFlight: 0 };
 let firstFailure: string | null = null;
 const stopping = new AbortController();
 
-const agents = Array.from({ length: agentCount }, (_, index) => live(index + 1));
-const teller = setInterval(tell, tellEveryMs);
+const clients = Promise.all(Array.from({ length: agentCount }, (_, index) => open(index + 1)));
+const agents = clients.then((opened) =>
+  Promise.all(opened.map((client, index) => live(index + 1, client))),
+);
+let teller: NodeJS.Timeout | undefined;
 
 onStop(async () => {
   stopping.abort();
-  await Promise.all(agents);
+  await agents;
   clearInterval(teller);
   tell();
 });
 
-async function live(name: number): Promise<void> {
+// The first word is that all are at work.
+await clients;
+teller = setInterval(tell, tellEveryMs);
+
+/** Connected, and its first question answered. */
+async function open(name: number): Promise<Client> {
   const client = new Client(
     { name: `demo-agent-${name}`, version: '1.0.0' },
     { versionNegotiation: { mode: name % 2 === 0 ? 'auto' : 'legacy' } },
@@ -56,6 +64,11 @@ async function live(name: number): Promise<void> {
   await client.connect(
     new StdioClientTransport({ command, args: [...args], env: { ...env }, stderr: 'inherit' }),
   );
+  await ask(client, regions[0], 0);
+  return client;
+}
+
+async function live(name: number, client: Client): Promise<void> {
   const agent: Agent = { name, login: null, open: new Set(), drain: null };
   const numbers = { last: 0 };
   await Promise.all(paces.map((seconds) => work(client, agent, numbers, seconds)));

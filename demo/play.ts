@@ -149,6 +149,10 @@ class Watch {
   }
 
   async rotations({ rotations, signal }: PlayOptions): Promise<void> {
+    // One that began before the agents did is not theirs.
+    while ((await activeRotation(this.#service)) !== null) {
+      await delay(pollMs, undefined, { signal });
+    }
     for (let turn = 1; turn <= rotations; turn += 1) {
       const old = await currentLogin(this.#service);
       this.#old = old;
