@@ -14,6 +14,7 @@ const leaves = [
   'src/child.ts',
   'src/http.ts',
   'src/version.ts',
+  'src/listen.ts',
   'src/state-place.ts',
   'src/secret',
 ];
@@ -32,6 +33,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   'src/clock.ts': [],
   'src/finding.ts': [],
   'src/version.ts': [],
+  'src/listen.ts': ['src/errors.ts'],
   'src/child.ts': ['src/errors.ts'],
   'src/state-place.ts': ['src/errors.ts'],
   'src/http.ts': ['src/errors.ts'],
@@ -60,7 +62,14 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     'type src/verify/verifier.ts',
   ],
   // The feed is spoken over a private socket, as the control protocol is.
-  'src/gate': [...leaves, 'src/control/lines.ts', 'src/control/socket-path.ts'],
+  'src/gate': [
+    ...leaves,
+    'src/control/lines.ts',
+    'src/control/socket-path.ts',
+    // Of the server file: how a duration is written, and who else could change it.
+    'src/policy/duration.ts',
+    'src/policy/safety.ts',
+  ],
   // The daemon's end of the feed: on a socket beside the control socket, for the gate's consumer.
   'src/hub': [
     ...leaves,

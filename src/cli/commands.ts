@@ -108,6 +108,11 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     arguments: '[command...]',
     load: () => import('./commands/wrap.ts'),
   },
+  gate: {
+    summary: 'serve MCP servers on one HTTP port, their credentials replaced while they run',
+    arguments: '',
+    load: () => import('./commands/gate.ts'),
+  },
   serve: {
     summary: 'run the service in the foreground (also: rotated, without a command)',
     arguments: '',

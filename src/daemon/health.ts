@@ -2,6 +2,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { RotatedError } from '../errors.ts';
+import { parseListen } from '../listen.ts';
 
 export interface Health {
   /** null: alive. Else one sentence about what is wrong. */
@@ -15,18 +16,6 @@ export interface HealthServer {
   /** As bound: with the port that was chosen where 0 was asked for. */
   readonly address: string;
   close(): Promise<void>;
-}
-
-/** `PORT`, `HOST:PORT` or `[V6]:PORT`; the host is this machine alone where it is left out. */
-export function parseListen(text: string): { readonly host: string; readonly port: number } {
-  const match = /^(?:(\[[0-9a-fA-F:.]+\]|[^:[\]]+):)?(\d{1,5})$/.exec(text);
-  const port = Number(match?.[2]);
-  if (match === null || port > 65_535) {
-    throw new RotatedError('usage', `${JSON.stringify(text)} is no address to listen on.`, {
-      next: 'Write it like --listen 127.0.0.1:9464.',
-    });
-  }
-  return { host: (match[1] ?? '127.0.0.1').replaceAll(/[[\]]/g, ''), port };
 }
 
 export async function serveHealth(listen: string, health: Health): Promise<HealthServer> {

@@ -4,7 +4,8 @@ import { RotatedError } from '../errors.ts';
 import type { RotationView, Service, ServiceStatus } from '../rotation/service.ts';
 import { createRedactor } from '../secret/redactor.ts';
 import { Secret } from '../secret/secret.ts';
-import { type HealthServer, parseListen, serveHealth } from './health.ts';
+import { parseListen } from '../listen.ts';
+import { type HealthServer, serveHealth } from './health.ts';
 import { createLog } from './logs.ts';
 import { createMetrics } from './metrics.ts';
 

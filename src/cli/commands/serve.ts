@@ -29,7 +29,7 @@ export async function run(call: Call): Promise<Exit> {
     return check(call, { reach: options['reach'] === true });
   }
   const listen = typeof options['listen'] === 'string' ? options['listen'] : null;
-  const { parseListen } = await import('../../daemon/health.ts');
+  const { parseListen } = await import('../../listen.ts');
   if (listen !== null) parseListen(listen);
   const { runDaemon } = await import('../../daemon/daemon.ts');
   const { logLevels } = await import('../../daemon/logs.ts');

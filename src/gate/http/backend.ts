@@ -2,9 +2,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock, Random } from '../../clock.ts';
 import type { GateLog } from '../session/session.ts';
-import type { ServerSettings } from '../settings.ts';
-
-export type SettingsOverrides = Partial<ServerSettings>;
 
 /** What every part behind the front is given. */
 export interface Around {

@@ -1,10 +1,12 @@
 /** One server's line to its secrets, shared by all sessions of it behind the gate: they are one instance, as old as its oldest. */
 import type { Generations, InstanceStatus, Notice, Resolved, ValueSource } from '../source.ts';
-import type { SettingsOverrides } from './backend.ts';
+import type { SettingsOverrides } from '../own-settings.ts';
+import type { ServerSettings } from '../settings.ts';
 
 export interface SharedSource {
   /** For one session more; its `close` takes it out of the account. */
   share(): ValueSource;
+  settings(): ServerSettings;
   close(): Promise<void>;
 }
 
@@ -19,6 +21,7 @@ interface Share {
 export function shareSource(source: ValueSource, overrides: SettingsOverrides): SharedSource {
   const shares = new Set<Share>();
   let newest: Generations = {};
+  const settings = () => ({ ...source.settings(), ...overrides });
 
   source.listen((notice) => {
     for (const share of shares) share.listener(notice);
@@ -29,11 +32,12 @@ export function shareSource(source: ValueSource, overrides: SettingsOverrides): 
   }
 
   return {
+    settings,
     share() {
       const share: Share = { unsaid: null, status: null, listener: () => {} };
       shares.add(share);
       return {
-        settings: () => ({ ...source.settings(), ...overrides }),
+        settings,
         async resolve(signal): Promise<Resolved> {
           const resolved = await source.resolve(signal);
           newest = resolved.generations;
