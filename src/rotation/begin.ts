@@ -85,8 +85,9 @@ export async function beginning(
   for (const policy of policies) {
     const fired = wanted.fired.get(policy.name);
     const state = states.get(policy.name);
-    if (fired === undefined || state === undefined) continue;
-    secrets.push(firedState(context, policy, state, fired));
+    if (state === undefined) continue;
+    if (kind === 'emergency') secrets.push(leakedState(state));
+    else if (fired !== undefined) secrets.push(firedState(context, policy, state, fired));
   }
   const audit = auditRotation(now, rotation, 'rotation.planned', 'done', (secret) => ({
     kind,
@@ -94,6 +95,12 @@ export async function beginning(
     dueAt: wanted.fired.get(secret) ?? null,
   }));
   return { rotation, draft: { secrets, audit } };
+}
+
+/** Declared leaked from the first commit of an emergency on, whatever becomes of it: nothing rolls back to this key any more. */
+export function leakedState(state: SecretState): SecretState {
+  const leakedThrough = Math.max(state.data.leakedThrough, state.generation);
+  return { ...state, data: { ...state.data, leakedThrough } };
 }
 
 /**

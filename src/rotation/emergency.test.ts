@@ -181,6 +181,45 @@ describe('--now, the present key leaked', () => {
     ).toBeNull();
   });
 
+  it('never rolls back to the leaked key, though the policy says rollback for an adoption that takes too long', async () => {
+    const world = await rotatedOnce({
+      name: 'a',
+      adoption: { timeoutMs: 10_000, then: 'rollback' },
+      emergency: { mode: 'continuity', deadlineMs: 60_000 },
+    });
+    const leaked = await world.served('a');
+    world.consumer('app', 'user', 'a').add('one').stubborn = true;
+    await continuity(world);
+    await world.untilPhase('a', 'retired', { stepMs: 1_000 });
+    expect((await world.newest('a')).phases.map((one) => one.phase)).not.toContain('rolling-back');
+    expect(world.issuer.probe('a', leaked?.value ?? '')?.live).toBe(false);
+  });
+
+  it('that fails leaves its key declared leaked: no later rotation rolls back to it, asked or by itself', async () => {
+    const world = await rotatedOnce({
+      name: 'a',
+      adoption: { timeoutMs: 10_000, then: 'rollback' },
+    });
+    world.configure('a', { lag: { uses: 1_000_000, lists: 0, ms: 0 } });
+    await continuity(world);
+    await world.untilPhase('a', 'abandoned', { stepMs: 1_000 });
+    world.configure('a', { lag: { uses: 0, lists: 0, ms: 0 } });
+    const slow = world.consumer('app', 'user', 'a').add('one');
+    slow.stubborn = true;
+    await world.machine.run(byName('a'), everyone);
+    await world.untilPhase('a', 'promoted', { stepMs: 1_000 });
+    expect(await world.machine.rollback('a', everyone)).toMatchObject({
+      outcome: 'refused',
+      code: 'way-back-closed',
+    });
+    world.clock.pass(60_000);
+    await world.tick();
+    expect((await world.newest('a')).phase).toBe('promoted');
+    expect(world.notices.at(-1)?.event).toBe('adoption.timeout');
+    slow.stubborn = false;
+    await world.untilPhase('a', 'retired', { stepMs: 10_000 });
+  });
+
   it('is not given up while the issuer is down: it goes on when the issuer is back', async () => {
     const world = await rotatedOnce({ name: 'a', failure: { attempts: 2, pauseAfter: 1 } });
     world.configure('a', {

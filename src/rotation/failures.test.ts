@@ -273,6 +273,16 @@ describe('a key whose issuer id is unknown', () => {
     expect(world.live('a').map((key) => key.ref)).toEqual([(await world.served('a'))?.key?.ref]);
   });
 
+  it('is a way back like any other while it lives', async () => {
+    const world = await found({});
+    const before = await world.served('a');
+    await world.machine.run(byName('a'), everyone);
+    await world.untilPhase('a', 'adopted');
+    expect(await world.machine.rollback('a', everyone)).toMatchObject({ outcome: 'started' });
+    await world.untilPhase('a', 'rolled-back');
+    expect((await world.served('a'))?.value).toBe(before?.value);
+  });
+
   it('becomes a debt for a person where it cannot; the proof of its death closes it', async () => {
     const world = await found({ without: ['resolve'] });
     await world.machine.run(byName('a'), everyone);

@@ -142,7 +142,7 @@ function newState(policy: Policy, digest: string, now: number): SecretState {
       pausedFor: null,
       lost: false,
       lastResult: null,
-      leakedThrough: 0,
+      leakedThrough: -1,
       policyDigest: digest,
       item: itemOf(policy),
       provider: policy.provider.use,

@@ -1,8 +1,8 @@
 /** `--now`: the present key is taken for leaked, whatever rotation it finds. */
-import { RotatedError } from '../../errors.ts';
+import { isRotatedError, RotatedError } from '../../errors.ts';
 import type { Policy } from '../../policy/policy.ts';
 import type { Beginning } from '../begin.ts';
-import { beginning, beginNew } from '../begin.ts';
+import { beginning, beginNew, leakedState } from '../begin.ts';
 import { decideContain, decideNow } from '../checks.ts';
 import type { Context } from '../context.ts';
 import { inPhase, withData } from '../context.ts';
@@ -11,8 +11,27 @@ import type { Debt, Known, Rotation } from '../model.ts';
 import type { Ask, EmergencyMode } from '../service.ts';
 import { auditRotation } from '../store.ts';
 
+/** A neighbour's commit may come between what is read here and what is written: an emergency is not refused for that. */
+const triesMost = 5;
+
 /** Treat the present key as leaked. `active`: the rotation that is under way, if any. Returns the rotation to follow. */
 export async function emergency(
+  context: Context,
+  policies: readonly Policy[],
+  active: Rotation | null,
+  modeAsked: EmergencyMode | null,
+  ask: Ask,
+): Promise<{ rotation: Rotation; joined: boolean }> {
+  for (let tried = 1; ; tried++) {
+    try {
+      return await declare(context, policies, active, modeAsked, ask);
+    } catch (error) {
+      if (!isRotatedError(error, 'conflict') || tried === triesMost) throw error;
+    }
+  }
+}
+
+async function declare(
   context: Context,
   policies: readonly Policy[],
   active: Rotation | null,
@@ -98,8 +117,10 @@ async function convert(
   };
   const debts =
     mode === 'contain' && active.phase !== 'planned' ? await containNow(context, next) : [];
+  const states = await Promise.all(active.secrets.map((secret) => context.store.secret(secret)));
   await context.store.write({
     rotations: [next],
+    secrets: states.filter((state) => state !== null).map(leakedState),
     debts,
     audit: auditRotation(context.ports.clock.now(), next, 'rotation.emergency', 'done', () => ({
       mode,

@@ -35,7 +35,7 @@ export async function rollBack(
       { secret, next: `'rotate run ${secret}' mints a new one.` },
     );
   }
-  for (const member of active.data.members) await assertWayBack(context, active, member);
+  for (const member of active.data.members) await assertWayBack(context, member);
   const by = withData(active, {
     actor: ask.actor,
     reason: ask.reason,
@@ -52,7 +52,6 @@ export async function rollBack(
 
 async function assertWayBack(
   context: Context,
-  active: Rotation,
   member: Rotation['data']['members'][number],
 ): Promise<void> {
   const { secret, previous } = member;
@@ -64,7 +63,7 @@ async function assertWayBack(
       next: `'rotate run ${secret}' mints a new one.`,
     });
   }
-  if (active.data.kind === 'emergency' || previous.generation <= (state?.data.leakedThrough ?? 0)) {
+  if (previous.generation <= (state?.data.leakedThrough ?? -1)) {
     throw new RotatedError('way-back-closed', `The predecessor of ${secret} was declared leaked.`, {
       secret,
       next: `'rotate run ${secret}' mints a new one.`,

@@ -122,6 +122,7 @@ async function tellAndAsk(
   await remember(context, adoption);
   const waitingFor = [...adoption.waitingFor, ...failures];
   const members = rotation.data.members;
+  const isLeaked = await leadsToLeaked(context, rotation);
   const decision = decideAdoptionStep({
     adoption: { adopted: adoption.adopted && failures.length === 0, waitingFor },
     timedOut: waitedMs >= Math.max(...members.map((member) => member.policy.adoption.timeoutMs)),
@@ -129,7 +130,9 @@ async function tellAndAsk(
     pastDeadline:
       rotation.data.deadlineUptimeMs !== null && uptimeMs >= rotation.data.deadlineUptimeMs,
     canRollBack:
-      rotation.phase === 'promoted' && members.every((member) => member.previous !== null),
+      rotation.phase === 'promoted' &&
+      !isLeaked &&
+      members.every((member) => member.previous !== null),
   });
   const waitsFor = sentence(waitingFor, adoption.unconfirmed);
   switch (decision.kind) {
@@ -147,6 +150,15 @@ async function tellAndAsk(
     default:
       return decision satisfies never;
   }
+}
+
+/** A way back to a key that was declared leaked is none. */
+async function leadsToLeaked(context: Context, rotation: Rotation): Promise<boolean> {
+  for (const { secret, previous } of rotation.data.members) {
+    const state = await context.store.secret(secret);
+    if (previous !== null && previous.generation <= (state?.data.leakedThrough ?? -1)) return true;
+  }
+  return false;
 }
 
 /** What an adoption waits for, as people read it. */

@@ -137,10 +137,6 @@ export async function retire(context: Context, rotation: Rotation): Promise<Step
   for (const member of fresh.data.members) {
     const state = await context.store.secret(member.secret);
     if (state === null) continue;
-    const leakedThrough =
-      fresh.data.kind === 'emergency'
-        ? Math.max(state.data.leakedThrough, member.generation - 1)
-        : state.data.leakedThrough;
     const { current } = state.data;
     const dropEscrow =
       !member.policy.escrow && current?.sealId != null && current.sealedBy === fresh.id;
@@ -150,7 +146,6 @@ export async function retire(context: Context, rotation: Rotation): Promise<Step
       data: {
         ...state.data,
         failures: 0,
-        leakedThrough,
         current: dropEscrow ? { ...current, sealId: null } : current,
         lastResult: { phase: 'retired', at: context.ports.clock.now(), error: null },
       },
