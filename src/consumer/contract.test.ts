@@ -2,11 +2,16 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFile, chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createConnection, createServer as createSocketServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, test } from 'vitest';
+import { createInterface } from 'node:readline';
+import { describe, test, vi } from 'vitest';
 import { systemClock, systemRandom } from '../clock.ts';
+import { newInstance } from '../gate/feed/identity.ts';
+import { feedVersion, lineOf } from '../gate/feed/protocol.ts';
+import { defaultSettings } from '../gate/settings.ts';
+import { createHub } from '../hub/hub.ts';
 import type { ConsumerSpec, ReportSpec, SignalSpec } from '../policy/policy.ts';
 import { createRedactor } from '../secret/redactor.ts';
 import { Secret } from '../secret/secret.ts';
@@ -14,10 +19,13 @@ import type { Change, SecretReader } from './consumer.ts';
 import {
   type BuildOptions,
   type ConsumerSubject,
+  type Need,
   consumerContract,
   type SeenReload,
 } from './contract.ts';
 import { createConsumer } from './create.ts';
+import type { GateFeed } from './gate.ts';
+import { systemProcesses } from './processes.ts';
 import { createReloadHandler } from './receiver.ts';
 import { signatureHeader, signReport } from './signature.ts';
 
@@ -47,7 +55,7 @@ async function workshop() {
   return {
     directory,
     backend,
-    build: (kind: Kind, report: ReportSpec, options: BuildOptions = {}) =>
+    build: (kind: Kind, report: ReportSpec, options: BuildOptions = {}, gate?: GateFeed) =>
       createConsumer(
         {
           ...kind,
@@ -62,6 +70,7 @@ async function workshop() {
           clock: systemClock(),
           random: systemRandom(),
           redactor: createRedactor(),
+          ...(gate === undefined ? {} : { gate }),
         },
       ),
     remove: () => rm(directory, { recursive: true, force: true }),
@@ -283,10 +292,90 @@ async function fileSubject(): Promise<ConsumerSubject> {
   };
 }
 
+/** The hub of a daemon, and the other end of a socket. */
+async function gateSubject(): Promise<ConsumerSubject> {
+  const shop = await workshop();
+  const logged: unknown[] = [];
+  const note = (...line: unknown[]) => void logged.push(line);
+  const hub = createHub({
+    version: '1.2.3',
+    clock: systemClock(),
+    log: { info: note, warn: note },
+    processes: systemProcesses(() => systemClock().now()),
+    redact: (text) => text,
+    settings: () => defaultSettings,
+    resolve: async () => ({
+      values: [new Secret(canary)],
+      generations: { 'reports-db': 7, search: 3 },
+    }),
+    secretsOf: () => ['reports-db', 'search'],
+    remember: async () => {},
+    forget: async () => {},
+  });
+  const socket = join(shop.directory, 'gate.sock');
+  const server = createSocketServer((stream) => hub.accept(stream));
+  server.listen(socket);
+  await once(server, 'listening');
+  // A shim as the hub sees it: what is said on the line, each word of it. The real one takes several words for one.
+  const line = createConnection(socket);
+  await once(line, 'connect');
+  line.on('error', () => {});
+  const seen: SeenReload[] = [];
+  const welcome = Promise.withResolvers<void>();
+  createInterface({ input: line }).on('line', (text) => {
+    const { type } = JSON.parse(text) as { type: string };
+    if (type === 'welcome') welcome.resolve();
+    // Which generation it is, the instance learns from the values that it asks for.
+    if (type === 'changed') seen.push({ changes: null, everything: text });
+  });
+  line.write(
+    lineOf({
+      type: 'hello',
+      feed: feedVersion,
+      instance: newInstance('reports', systemRandom()),
+      server: 'reports',
+      hash: 'h'.repeat(43),
+      what: 'reports-mcp',
+      references: ['local://mcp/reports'],
+      held: null,
+      status: null,
+    }),
+  );
+  await welcome.promise;
+  const kill = async () => {
+    await hub.close();
+    if (server.listening) server.close();
+  };
+  return {
+    changes,
+    canary,
+    receivesValues: false,
+    build: (options) =>
+      shop.build(
+        { kind: 'gate', server: 'reports', command: null, settings: {} },
+        { kind: 'file', path: 'none' },
+        { ...options, report: 'none' },
+        hub,
+      ),
+    async seen(atLeast) {
+      await vi.waitUntil(() => seen.length >= atLeast, { timeout: 30_000, interval: 5 });
+      return seen;
+    },
+    kill,
+    hang: null,
+    answer: null,
+    async [Symbol.asyncDispose]() {
+      line.destroy();
+      await kill();
+      await shop.remove();
+    },
+  };
+}
+
 interface Subject {
   readonly make: () => Promise<ConsumerSubject>;
   /** Why this kind cannot do what a case needs. */
-  readonly cannot?: Readonly<Partial<Record<'hang', string>>>;
+  readonly cannot?: Readonly<Partial<Record<Need, string>>>;
 }
 
 const subjects: Readonly<Record<string, Subject>> = {
@@ -294,6 +383,14 @@ const subjects: Readonly<Record<string, Subject>> = {
   exec: { make: execSubject },
   signal: { make: signalSubject, cannot: { hang: 'the kernel takes a signal at once' } },
   file: { make: fileSubject },
+  gate: {
+    make: gateSubject,
+    cannot: {
+      hang: 'telling is a line written to a stream of this process',
+      answer: 'its instances are connected, and what each may say is checked message by message',
+      silence: 'it always reports: the instances are connected to it',
+    },
+  },
 };
 
 for (const [kind, { make, cannot }] of Object.entries(subjects)) {

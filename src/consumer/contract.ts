@@ -35,15 +35,18 @@ export interface ConsumerSubject extends AsyncDisposable {
   kill(): Promise<void>;
   /** From now on a reload takes longer than any deadline; null where telling takes no time. Resolves when set. */
   readonly hang: (() => Promise<void>) | null;
-  /** What the target answers when asked to report. */
-  answer(text: string): Promise<void>;
+  /** What the target answers when asked to report; null where no text of its own is asked for. */
+  readonly answer: ((text: string) => Promise<void>) | null;
 }
+
+/** hang: a target that takes its time. answer: a report that the target words. silence: one that can be built without a report. */
+export type Need = 'hang' | 'answer' | 'silence';
 
 export interface ContractCase {
   /** A claim. */
   readonly name: string;
   /** What a subject must be able to do for this case; who runs the contract declares which cannot, and why. */
-  readonly needs?: 'hang';
+  readonly needs?: Need;
   run(subject: ConsumerSubject): Promise<void>;
 }
 
@@ -220,6 +223,7 @@ export const consumerContract: readonly ContractCase[] = [
   },
   {
     name: 'without a report nothing is known, and that is said beforehand',
+    needs: 'silence',
     async run(subject) {
       const consumer = subject.build({ report: 'none' });
       assert.equal(consumer.reports, false);
@@ -228,7 +232,9 @@ export const consumerContract: readonly ContractCase[] = [
   },
   {
     name: 'a report names each instance, its generation and its state',
+    needs: 'answer',
     async run(subject) {
+      assert.ok(subject.answer !== null);
       const consumer = subject.build();
       assert.equal(consumer.reports, true);
       await subject.answer(good);
@@ -244,7 +250,9 @@ export const consumerContract: readonly ContractCase[] = [
   },
   {
     name: 'a report that cannot be understood in full is not believed in part, nor repeated in the error',
+    needs: 'answer',
     async run(subject) {
+      assert.ok(subject.answer !== null);
       const consumer = subject.build();
       for (const [what, make] of Object.entries(hostile)) {
         await subject.answer(make(subject.canary));

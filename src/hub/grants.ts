@@ -49,7 +49,9 @@ export function createGrants(options: GrantOptions): Grants {
   let rows: readonly GrantRow[] = [];
   let fence: number | null = null;
   const refusals = new Map<string, RefusalView>();
-  const noted = new Set<string>();
+  /** By server and hash: forgotten when its grants change, so that a refusal after it is a line again. */
+  const noted = new Map<string, Set<string>>();
+  let lines = 0;
   let known: {
     readonly rows: readonly GrantRow[];
     readonly index: ReferenceIndex;
@@ -96,7 +98,7 @@ export function createGrants(options: GrantOptions): Grants {
       if (refusals.size <= refusalsMost) break;
       refusals.delete(oldest);
     }
-    void note(JSON.stringify([key, references]), asker, references);
+    void note(key, asker, references);
     if (admin !== undefined) {
       return new RotatedError(
         'not-granted',
@@ -114,12 +116,15 @@ export function createGrants(options: GrantOptions): Grants {
 
   /** Once each; a refusal must not fail for want of its line. */
   async function note(key: string, { server, hash }: Asker, references: readonly string[]) {
-    if (fence === null || noted.has(key) || noted.size >= refusalLinesMost) return;
-    noted.add(key);
+    const seen = noted.get(key) ?? new Set();
+    const what = references.join(' ');
+    if (fence === null || seen.has(what) || lines >= refusalLinesMost) return;
+    noted.set(key, seen.add(what));
+    lines += 1;
     const ask = { actor: options.account, reason: null };
     const line = auditLine(clock.now(), ask, 'grant.refused', 'refused', server, hash, references);
     await journal.commit({ fence, audit: [line] }).catch(() => {
-      noted.delete(key);
+      seen.delete(what);
     });
   }
 
@@ -203,6 +208,7 @@ export function createGrants(options: GrantOptions): Grants {
       await journal.commit({ fence: owned(), grants: [row], audit: [line] });
       await load();
       refusals.delete(JSON.stringify([server, hash]));
+      noted.delete(JSON.stringify([server, hash]));
       options.onAllowed(server);
       return viewOf(row);
     },
@@ -227,6 +233,7 @@ export function createGrants(options: GrantOptions): Grants {
           ),
         ),
       });
+      for (const row of ended) noted.delete(JSON.stringify([server, row.hash]));
       await load();
       return ended.length;
     },

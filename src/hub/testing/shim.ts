@@ -58,6 +58,10 @@ const source = createFeedSource({
 source.listen((notice) => say({ event: 'notice', ...notice }));
 say({ event: 'started', instance: source.instance });
 
+// Whoever started it has ended.
+process.stdout.on('error', () => process.exit(1));
+process.stdin.on('end', () => process.exit(1));
+
 for await (const line of createInterface({ input: process.stdin })) {
   const order = JSON.parse(line) as Order;
   switch (order.do) {
