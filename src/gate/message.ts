@@ -1,8 +1,10 @@
 /** What one frame says: request, notification or response, its id and method, found without parsing the rest. */
 import {
   canonicalId,
-  eachMember,
+  eachMemberAt,
   elementsOf,
+  hasEscape,
+  isPlainText,
   type Range,
   skipSpace,
   stringAt,
@@ -23,6 +25,10 @@ export interface Message {
   readonly error: Range | null;
 }
 
+/** The members that tell what a message is, told apart by their length and first letter. */
+const memberNames = ['id', 'error', 'method', 'params', 'result', 'jsonrpc'] as const;
+type MemberName = (typeof memberNames)[number];
+
 /** Null where the bytes are no JSON-RPC 2.0 message. */
 export function readMessage(bytes: Buffer): Message | null {
   let version: Range | null = null;
@@ -31,31 +37,36 @@ export function readMessage(bytes: Buffer): Message | null {
   let params: Range | null = null;
   let result: Range | null = null;
   let error: Range | null = null;
-  const isObject = eachMember(bytes, { start: 0, end: bytes.length }, (key, value) => {
-    switch (key) {
+  const whole = { start: 0, end: bytes.length };
+  const isObject = eachMemberAt(bytes, whole, (keyStart, keyEnd, start, end) => {
+    switch (memberName(bytes, keyStart, keyEnd)) {
       case 'jsonrpc':
-        version = value;
+        version = { start, end };
         break;
       case 'id':
-        idRange = value;
+        idRange = { start, end };
         break;
       case 'method':
-        methodRange = value;
+        methodRange = { start, end };
         break;
       case 'params':
-        params = value;
+        params = { start, end };
         break;
       case 'result':
-        result = value;
+        result = { start, end };
         break;
       case 'error':
-        error = value;
+        error = { start, end };
         break;
       default:
     }
+    return true;
   });
-  if (!isObject || stringAt(bytes, version) !== '2.0') return null;
-  const method = stringAt(bytes, methodRange);
+  if (!isObject || !isText(bytes, version, '2.0')) return null;
+  // Nine calls of ten: not worth a string of its own each time.
+  const method = isText(bytes, methodRange, 'tools/call')
+    ? 'tools/call'
+    : stringAt(bytes, methodRange);
   const id = idRange === null ? null : canonicalId(bytes, idRange);
   const rest = { bytes, id, idRange, params, result, error };
   if (method !== null) {
@@ -66,6 +77,22 @@ export function readMessage(bytes: Buffer): Message | null {
   }
   if (methodRange !== null || (result === null && error === null)) return null;
   return { ...rest, kind: 'response', method: null };
+}
+
+function isText(bytes: Buffer, range: Range | null, text: string): boolean {
+  if (range === null || bytes[range.start] !== 0x22) return false;
+  return (
+    isPlainText(bytes, range.start, range.end, text) ||
+    (hasEscape(bytes, range.start, range.end) && stringAt(bytes, range) === text)
+  );
+}
+
+function memberName(bytes: Buffer, start: number, end: number): MemberName | null {
+  for (const name of memberNames) if (isPlainText(bytes, start, end, name)) return name;
+  // `"\u0069d"` is an id as well.
+  if (!hasEscape(bytes, start, end)) return null;
+  const text = stringAt(bytes, { start, end });
+  return memberNames.find((name) => name === text) ?? null;
 }
 
 /** The messages of a batch (revision 2025-03-26) as frames of their own; null where the frame is none. */

@@ -24,6 +24,20 @@ export function eachMember(
   range: Range,
   visit: (key: string, value: Range) => void,
 ): boolean {
+  return eachMemberAt(bytes, range, (keyStart, keyEnd, start, end) => {
+    const key = stringAt(bytes, { start: keyStart, end: keyEnd });
+    if (key === null) return false;
+    visit(key, { start, end });
+    return true;
+  });
+}
+
+/** The same with the key's place, quotes included: for whoever reads a thousand a second. `visit` false: no object. */
+export function eachMemberAt(
+  bytes: Buffer,
+  range: Range,
+  visit: (keyStart: number, keyEnd: number, start: number, end: number) => boolean,
+): boolean {
   let at = skipSpace(bytes, range.start, range.end);
   if (bytes[at] !== openBrace) return false;
   at = skipSpace(bytes, at + 1, range.end);
@@ -32,13 +46,12 @@ export function eachMember(
     if (bytes[at] !== quote) return false;
     const keyEnd = skipString(bytes, at, range.end);
     if (keyEnd === -1) return false;
-    const key = stringAt(bytes, { start: at, end: keyEnd });
+    const keyStart = at;
     at = skipSpace(bytes, keyEnd, range.end);
-    if (key === null || bytes[at] !== colon) return false;
+    if (bytes[at] !== colon) return false;
     const start = skipSpace(bytes, at + 1, range.end);
     const end = skipValue(bytes, start, range.end);
-    if (end === -1) return false;
-    visit(key, { start, end });
+    if (end === -1 || !visit(keyStart, keyEnd, start, end)) return false;
     at = skipSpace(bytes, end, range.end);
     if (bytes[at] === closeBrace) return skipSpace(bytes, at + 1, range.end) === range.end;
     if (bytes[at] !== comma) return false;
@@ -103,10 +116,38 @@ export function canonicalId(bytes: Buffer, range: Range): string | null {
     const text = stringAt(bytes, range);
     return text === null ? null : `"${text}`;
   }
+  const count = smallNumber(bytes, range);
+  if (count !== null) return String(count);
   const text = bytes.toString('latin1', range.start, range.end);
-  if (/^\d{1,15}$/.test(text)) return text;
   const value: unknown = parsed(text);
   return typeof value === 'number' ? String(value) : null;
+}
+
+/** What nearly every id is: a whole number of few digits. Null where it is anything else. */
+function smallNumber(bytes: Buffer, { start, end }: Range): number | null {
+  if (end - start > 9 || (bytes[start] === 0x30 && end - start > 1)) return null;
+  let value = 0;
+  for (let at = start; at < end; at++) {
+    const digit = (bytes[at] as number) - 0x30;
+    if (digit < 0 || digit > 9) return null;
+    value = value * 10 + digit;
+  }
+  return value;
+}
+
+/** Whether the string at this place, quotes included, is `text`; plain ASCII, as it is nearly always written. */
+export function isPlainText(bytes: Buffer, start: number, end: number, text: string): boolean {
+  if (end - start !== text.length + 2) return false;
+  for (let at = 0; at < text.length; at++) {
+    if (bytes[start + 1 + at] !== text.charCodeAt(at)) return false;
+  }
+  return true;
+}
+
+/** Whether the string at this place is written with an escape. */
+export function hasEscape(bytes: Buffer, start: number, end: number): boolean {
+  for (let at = start; at < end; at++) if (bytes[at] === backslash) return true;
+  return false;
 }
 
 /** The bytes with each range replaced; ranges in order, not overlapping. */

@@ -37,6 +37,7 @@ export function createAffinity(): Affinity {
       for (const [kind, value] of handedOut(bytes, result)) keep(`${kind} ${value}`, running);
     },
     ownerOf(request) {
+      if (owners.size === 0) return null;
       const state = stringParam(request, 'requestState');
       if (state !== null) {
         const key = `round ${state}`;

@@ -59,7 +59,8 @@ export function createCarried(): Learning {
       return meta;
     },
     learner(message) {
-      meta ??= metaOf(message);
+      // Once a handshake is known the era is, too: its messages need no second look.
+      if (meta === null && initialize === null) meta = metaOf(message);
       const params = paramsText(message);
       switch (message.method) {
         case 'initialize':

@@ -42,7 +42,7 @@ export function createSession(options: SessionOptions): Session {
     client,
     log: options.log,
     agent: options.agent ?? null,
-    isRetryable: (tool) => source.settings().retry.includes(tool),
+    retryable: () => source.settings().retry,
     nextId,
     onNobody(frame) {
       hold.begin('all');

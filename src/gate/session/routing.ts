@@ -9,6 +9,7 @@ import {
   paramOf,
   readMessage,
   splitBatch,
+  stringParam,
 } from '../message.ts';
 import { canonicalId, splice } from '../scan.ts';
 import type { Affinity } from './affinity.ts';
@@ -33,8 +34,8 @@ export interface RoutingOptions {
   readonly client: ClientPort;
   readonly log: GateLog;
   readonly agent: Agent | null;
-  /** Whether a call of this tool may be sent again. */
-  isRetryable(tool: string): boolean;
+  /** Tools whose calls may be sent again. */
+  retryable(): readonly string[];
   nextId(): number;
   /** A frame that nobody can take now; `serving` is null. */
   onNobody(frame: Buffer): void;
@@ -112,10 +113,9 @@ export function createRouting(options: RoutingOptions): Routing {
   }
 
   function mayRepeat(message: Message): boolean {
-    if (message.method !== 'tools/call') return false;
-    const name = paramOf(message, 'name');
-    if (name === null) return false;
-    return options.isRetryable(message.bytes.toString('utf8', name.start + 1, name.end - 1));
+    const tools = options.retryable();
+    if (tools.length === 0 || message.method !== 'tools/call') return false;
+    return tools.includes(stringParam(message, 'name') ?? '');
   }
 
   function notification(message: Message, frame: Buffer): void {

@@ -120,7 +120,7 @@ describe('a swap', () => {
       (said) => said.method === 'elicitation/create' && said.id !== one.id,
     );
     const tokens = [one, two].map(
-      (said) => (said.params?.['_meta'] as { progressToken: unknown }).progressToken,
+      (said) => (said.params as { _meta: { progressToken: unknown } })._meta.progressToken,
     );
     expect(new Set(tokens).size).toBe(2);
     client.send({ id: two.id, result: { action: 'accept', content: { which: 'two' } } });
@@ -151,7 +151,7 @@ describe('a swap', () => {
     await client.point('flipped', 2);
     const rest = await client.request('tools/list', { cursor: page.result?.['nextCursor'] });
     expect(rest.result?.['tools']).toHaveLength(1);
-    const { taskId } = task.result?.['task'] as { taskId: string };
+    const { taskId } = (task.result as { task: { taskId: string } }).task;
     expect((await client.request('tasks/get', { taskId })).result).toMatchObject({ isMine: true });
   });
 
