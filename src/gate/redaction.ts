@@ -23,7 +23,10 @@ export function createByteRedactor(): ByteRedactor {
       const forms = new Set(values.flatMap((value) => formsOf(value.reveal())));
       // Longest first: a form that holds another one goes whole.
       texts = [...forms].sort((a, b) => b.length - a.length);
-      needles = texts.map((text) => Buffer.from(text));
+      // A form that holds another one is found by that.
+      needles = texts
+        .filter((text) => !texts.some((other) => other !== text && text.includes(other)))
+        .map((text) => Buffer.from(text));
     },
     finds(bytes) {
       for (const needle of needles) if (bytes.includes(needle)) return true;
@@ -31,11 +34,8 @@ export function createByteRedactor(): ByteRedactor {
     },
     cleanFrame(frame) {
       const text = frame.toString('utf8');
-      const cleaned = cut(text);
-      if (cleaned === text) return frame;
-      if (isJson(cleaned)) return Buffer.from(cleaned);
-      // A value that stood outside of a string, such as a number, took a part of the structure with it.
-      return Buffer.from(`${JSON.stringify(deepCut(JSON.parse(text) as unknown, cut))}\n`);
+      const cleaned = isJson(text) ? cleanJson(text, cut) : cut(text);
+      return cleaned === text ? frame : Buffer.from(cleaned);
     },
     cleanText: (bytes) => Buffer.from(cut(bytes.toString('utf8'))),
   };
@@ -60,14 +60,69 @@ function cutOut(text: string, needles: readonly string[]): string {
   return out + text.slice(copied);
 }
 
-function deepCut(value: unknown, cut: (text: string) => string): unknown {
-  if (typeof value === 'string') return cut(value);
-  if (typeof value === 'number') return cut(String(value)) === String(value) ? value : redacted;
-  if (Array.isArray(value)) return value.map((member) => deepCut(member, cut));
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value).map(([key, member]) => [cut(key), deepCut(member, cut)]),
-  );
+/** What a client finds its answer by, is left as it is: the members' names, and these members. */
+const kept = new Set(['"jsonrpc"', '"id"', '"method"']);
+
+/**
+ * Cuts within strings and scalars alone, so that JSON stays JSON, and all else stays as it is written. Does not call
+ * itself: a server may nest as deep as it likes.
+ */
+function cleanJson(text: string, cut: (text: string) => string): string {
+  let out = '';
+  let copied = 0;
+  let depth = 0;
+  /** Of the outermost object, the member that it stands in. */
+  let member = '';
+  let isKey = true;
+  const isObject = text.trimStart().startsWith('{');
+  for (let at = 0; at < text.length; at++) {
+    const first = text[at] as string;
+    if (first === '{' || first === '[') depth++;
+    else if (first === '}' || first === ']') depth--;
+    else if (depth === 1 && first === ',') isKey = true;
+    else if (depth === 1 && first === ':') isKey = false;
+    if (' \t\r\n{}[],:'.includes(first)) continue;
+    const end = first === '"' ? stringEnd(text, at) : scalarEnd(text, at);
+    const token = text.slice(at, end);
+    const isOutermost = depth === 1 && isObject;
+    if (isOutermost && isKey) member = token;
+    else if (!(isOutermost && kept.has(member))) {
+      const cleaned = cleanToken(token, cut);
+      if (cleaned !== token) {
+        out += text.slice(copied, at) + cleaned;
+        copied = end;
+      }
+    }
+    at = end - 1;
+  }
+  return out + text.slice(copied);
+}
+
+function cleanToken(token: string, cut: (text: string) => string): string {
+  const value = JSON.parse(token) as unknown;
+  if (typeof value !== 'string') {
+    const isHit = cut(token) !== token || cut(String(value)) !== String(value);
+    return isHit ? JSON.stringify(redacted) : token;
+  }
+  const raw = `"${cut(token.slice(1, -1))}"`;
+  // Where a cut falls into an escape, or a value is written in some other way, the text itself tells.
+  const isWhole = isJson(raw);
+  const decoded = isWhole ? (JSON.parse(raw) as string) : value;
+  const cleaned = cut(decoded);
+  return isWhole && cleaned === decoded ? raw : JSON.stringify(cleaned);
+}
+
+function stringEnd(text: string, at: number): number {
+  for (let end = at + 1; ; end++) {
+    if (text[end] === '\\') end++;
+    else if (text[end] === '"') return end + 1;
+  }
+}
+
+function scalarEnd(text: string, at: number): number {
+  let end = at;
+  while (end < text.length && !' \t\r\n,]}'.includes(text[end] as string)) end++;
+  return end;
 }
 
 function isJson(text: string): boolean {

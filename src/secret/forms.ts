@@ -6,18 +6,22 @@ export const formLengthLeast = 4;
 /** Lines of a longer value (a PEM key) that are long enough to identify it. */
 const lineLengthLeast = 16;
 
+/** What any writer of JSON escapes. */
+const escapedBySome = /[^\w .~:|{}[\];?@#$%^*()!,-]/;
+
 /** Every way a value commonly stands in a text. */
 export function formsOf(value: string): string[] {
   const bytes = Buffer.from(value);
   const encoded = encodeUri(value);
   const forms = [
     value,
-    JSON.stringify(value).slice(1, -1),
     encoded,
     encoded.replaceAll('%20', '+'),
     encoded.replaceAll(/%[0-9A-F]{2}/g, (escape) => escape.toLowerCase()),
     encoded.replaceAll(/[!'()*]/g, (mark) => `%${mark.charCodeAt(0).toString(16).toUpperCase()}`),
+    new URLSearchParams({ v: value }).toString().slice(2),
     bytes.toString('base64'),
+    bytes.toString('base64').replace(/=+$/, ''),
     bytes.toString('base64url'),
     ...[0, 1, 2].flatMap((offset) => insideBase64(bytes, offset)),
   ];
@@ -27,7 +31,43 @@ export function formsOf(value: string): string[] {
       ...lines.filter((line) => line.length >= lineLengthLeast && !line.startsWith('-----')),
     );
   }
-  return [...new Set(forms)].filter((form) => form.length >= formLengthLeast);
+  return [...new Set(forms.flatMap(spellings))].filter((form) => form.length >= formLengthLeast);
+}
+
+/**
+ * How JSON writers spell it inside a string, and inside a string of JSON in a string, as tools write their results. Most
+ * credentials have nothing to escape, and one spelling.
+ */
+function spellings(form: string): string[] {
+  if (!escapedBySome.test(form)) return [form];
+  const plain = inString(form);
+  const ascii = escapeUnits(plain, /[\u007f-\uffff]/g);
+  const once = [
+    plain,
+    // Python.
+    ascii,
+    // PHP.
+    ascii.replaceAll('/', String.raw`\/`),
+    plain.replaceAll('/', String.raw`\/`),
+    // Go.
+    escapeUnits(plain, /[<>&\u2028\u2029]/g),
+    // Gson.
+    escapeUnits(plain, /[<>&='\u2028\u2029]/g),
+    // .NET.
+    escapeUnits(plain.replaceAll('\\"', '"'), /["<>&+'`\u007f-\uffff]/g).replaceAll(
+      /\\u[0-9a-f]{4}/g,
+      (escape) => `\\u${escape.slice(2).toUpperCase()}`,
+    ),
+  ];
+  return [form, ...once, ...once.map(inString)];
+}
+
+function inString(text: string): string {
+  return JSON.stringify(text).slice(1, -1);
+}
+
+function escapeUnits(text: string, units: RegExp): string {
+  return text.replaceAll(units, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 /** How the bytes read inside the base64 of something longer (`user:password`), by their offset modulo 3. */
