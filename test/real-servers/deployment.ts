@@ -83,6 +83,7 @@ secrets:
     grace: 1s
     verify:
       - provider
+      - mcp: { command: ${command}, env: ${JSON.stringify(checkEnvironment(launch))}, ${tool} }
     consumers:
       - gate: { server: ${name}, command: ${command}, warm: 0s, canary: { ${tool} } }
     adoption: { timeout: 60s, then: wait }
@@ -95,6 +96,16 @@ secrets:
     backend: local://admin/${name}
     schedule: manual
 `;
+}
+
+/** The environment of the check's own server: `X_REF: local://item#FIELD` is the pending value of FIELD. */
+function checkEnvironment({ env }: Case['launch']): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(env).map(([name, value]) => {
+      const field = /^local:\/\/.*#(.+)$/.exec(value)?.[1];
+      return field === undefined ? [name, value] : [name.replace(/_REF$/, ''), `\${${field}}`];
+    }),
+  );
 }
 
 async function connect(
