@@ -85,7 +85,7 @@ export function referencesOf({ launch }: Entry): readonly string[] {
 /** What a person should know of where values go. */
 export function warningsOf({ launch }: Entry): readonly string[] {
   if (launch.kind !== 'process') return [];
-  return launch.args.some((arg) => arg.search(placeholder) !== -1)
+  return [launch.command, ...launch.args].some((word) => word.search(placeholder) !== -1)
     ? [
         'A value stands in the arguments of the server, where other accounts of this machine can read it.',
       ]
@@ -125,6 +125,7 @@ export function renderLaunch(launch: Launch, values: ReadonlyMap<string, Secret>
   }
   return {
     ...launch,
+    command: fill(launch.command),
     args: launch.args.map(fill),
     env: mapValues(launch.env, fillWhole),
     files: launch.files.map((file) => ({ ...file, content: fillWhole(file.content) })),
