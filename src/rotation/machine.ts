@@ -7,7 +7,7 @@ import { emergency } from './commands/emergency.ts';
 import { readAudited, restore } from './commands/item.ts';
 import { keep } from './commands/keep.ts';
 import { isRefusal, refusedBy, started } from './commands/outcome.ts';
-import { confirmAdoption, confirmDebt, setPaused, supply } from './commands/person.ts';
+import { confirmAdoption, confirmDebt, resume, setPaused, supply } from './commands/person.ts';
 import { abandonAsked, rollBack } from './commands/way-back.ts';
 import type { Context } from './context.ts';
 import { createDriver, groupOf } from './driver.ts';
@@ -366,7 +366,9 @@ export function createMachine(ports: Ports): Machine {
     pause: (secret, ask) =>
       asked(secret, async () => setPaused(context, await stateOf(secret), true, ask)),
     resume: (secret, ask) =>
-      asked(secret, async () => setPaused(context, await stateOf(secret), false, ask)),
+      asked(secret, () =>
+        inTurn(secret, async (active) => resume(context, await stateOf(secret), active, ask)),
+      ),
     supply: (secret, fields, ask) => asked(secret, () => supplied(secret, fields, ask)),
     restore: (secret, ask) =>
       asked(secret, () =>

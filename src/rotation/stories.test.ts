@@ -3,7 +3,9 @@ import { describe, expect, it } from 'vitest';
 import { policyOf } from '../../test/support/world/policy.ts';
 import { byName, everyone, World, type WorldOptions } from '../../test/support/world/world.ts';
 import type { ProviderSession } from '../provider/provider.ts';
+import { RotatedError } from '../errors.ts';
 import { createScheduler } from '../schedule/due.ts';
+import { Secret } from '../secret/secret.ts';
 import type { Ports } from './ports.ts';
 
 const hourMs = 3_600_000;
@@ -212,6 +214,76 @@ describe('a restore that is cut off', () => {
     await world.machine.run(byName('a'), everyone);
     await world.untilPhase('a', 'retired', { stepMs: 5_000 });
     expect(world.live('a').map((key) => key.ref)).toEqual([(await world.served('a'))?.key?.ref]);
+  });
+});
+
+describe('resume of a parked rotation', () => {
+  it('mints anew where a lost mint could not be looked up: whoever says so has looked, and is in the audit', async () => {
+    const world = new World();
+    await world.start(policyOf({ name: 'a', options: { crashClass: 'blind' } }));
+    world.configure('a', { crashClass: 'blind' });
+    await world.bootstrap('a');
+    const before = await world.served('a');
+    world.configure('a', { faults: [{ operation: 'mint', nth: 2, kind: 'lost' }] });
+    await world.machine.run(byName('a'), everyone);
+    await world.until(async () => (await world.newest('a')).parked !== null, { stepMs: 5_000 });
+    const left = world.live('a').find((key) => key.ref !== before?.key?.ref);
+    const byHand = { principal: 'a', operation: 'revoke', adminKey: null } as const;
+    world.issuer.handle({ ...byHand, ref: left?.ref ?? '' });
+    const reason = 'looked at the console';
+    expect(await world.machine.resume('a', { ...everyone, reason })).toMatchObject({
+      outcome: 'started',
+    });
+    await world.untilPhase('a', 'retired', { stepMs: 5_000 });
+    const after = await world.served('a');
+    expect(after?.generation).toBe(2);
+    expect(world.live('a').map((key) => key.ref)).toEqual([after?.key?.ref]);
+    // The lost mint may still land: that stays owed, for a person again.
+    expect((await world.debts('a')).map(({ needsPerson }) => needsPerson)).toEqual([true]);
+    const lines = (await world.machine.audit('a', -1, 100)).map(({ line }) => line).join();
+    expect(lines).toContain('command.resume');
+    expect(lines).toContain(reason);
+  });
+
+  it('goes on where a foreign pending version stood in the way and is gone', async () => {
+    const world = new World();
+    await world.start(policyOf({ name: 'a' }));
+    const signal = AbortSignal.timeout(5_000);
+    const note = { secret: 'a', generation: 7, ref: null, rotation: 'lost', fields: ['key'] };
+    const write = { txn: 'lost-0', expectCurrent: null };
+    await world.backend.stage('test/a', { key: new Secret('x') }, [note], write, signal);
+    await world.machine.run(byName('a'), everyone);
+    await world.until(async () => (await world.newest('a')).parked !== null);
+    await world.machine.resume('a', everyone);
+    await world.tick();
+    expect((await world.newest('a')).parked?.code).toBe('pending-foreign');
+    await world.backend.discard('test/a', 'lost-0', signal);
+    await world.machine.resume('a', everyone);
+    await world.untilPhase('a', 'retired', { stepMs: 1_000 });
+  });
+
+  it('is refused where only a person can make the credential', async () => {
+    const world = new World({
+      alter: (ports) => ({
+        ...ports,
+        provider: (policy) => {
+          const access = ports.provider(policy);
+          const mint = async () =>
+            Promise.reject(
+              new RotatedError('needs-person', 'By hand.', { next: 'rotate supply a' }),
+            );
+          return { ...access, open: async () => ({ ...(await access.open()), mint }) };
+        },
+      }),
+    });
+    await world.start(policyOf({ name: 'a' }));
+    await world.machine.run(byName('a'), everyone);
+    await world.until(async () => (await world.newest('a')).parked !== null);
+    expect(await world.machine.resume('a', everyone)).toMatchObject({
+      outcome: 'refused',
+      next: 'rotate supply a',
+    });
+    expect((await world.newest('a')).parked?.code).toBe('needs-person');
   });
 });
 

@@ -2,13 +2,13 @@
 import { RotatedError } from '../../errors.ts';
 import type { Fields } from '../../secret/secret.ts';
 import type { Context } from '../context.ts';
-import { moveTo, withData, withSession } from '../context.ts';
+import { commit, moveTo, withData, withSession } from '../context.ts';
 import { dueAfter } from '../due.ts';
 import { toItem } from '../fields.ts';
 import type { Rotation, SecretState } from '../model.ts';
 import type { Ask, Started } from '../service.ts';
 import { stillAdopted } from '../steps/adopt.ts';
-import { record } from '../steps/mint.ts';
+import { nextAttempt, record } from '../steps/mint.ts';
 import { auditEvent, auditRotation } from '../store.ts';
 import { started } from './outcome.ts';
 
@@ -49,6 +49,41 @@ export async function setPaused(
     'done',
     paused ? 'Its schedule is off; a rotation under way goes on.' : 'Its schedule is on.',
   );
+}
+
+/** A parked rotation goes on from its last durable fact, and the schedule is on again where it was off. */
+export async function resume(
+  context: Context,
+  state: SecretState,
+  active: Rotation | null,
+  ask: Ask,
+): Promise<Started> {
+  const secret = state.name;
+  const parked = active?.data.parked ?? null;
+  if (active === null || parked === null) return setPaused(context, state, false, ask);
+  if (parked.code === 'needs-person') {
+    throw new RotatedError('refused', `Only a person can make the next credential of ${secret}.`, {
+      secret,
+      next: parked.next,
+    });
+  }
+  if (state.paused) await setPaused(context, state, false, ask);
+  const by = withData(
+    { ...active, parked: false, wakeAtUptimeMs: null },
+    { parked: null, attempts: 0, lastError: null, actor: ask.actor },
+  );
+  const goesOn = {
+    audit: auditRotation(context.ports.clock.now(), by, 'command.resume', 'done', () => ({
+      code: parked.code,
+      phase: active.phase,
+    })).map((event) => ({ ...event, reason: ask.reason })),
+  };
+  const member = active.data.members.find((one) => one.minted === null);
+  // Whoever resumes has looked at the issuer: what the lost mint left is gone, or nobody's concern. So another one is sent.
+  if (parked.code === 'mint-blind' && active.phase === 'minting' && member?.intent != null) {
+    await nextAttempt(context, by, member, member.intent, goesOn);
+  } else await commit(context, by, goesOn);
+  return started(secret, active.id, 'started', `Its rotation goes on from '${active.phase}'.`);
 }
 
 /** A person's credential takes the place of the mint's answer; everything after it is as ever. */

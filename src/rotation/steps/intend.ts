@@ -122,7 +122,7 @@ async function intendMember(
       'The backend holds a pending version that no rotation of this journal wrote.',
       {
         secret,
-        next: 'Find out who staged it. Remove it from the backend, then run the rotation again.',
+        next: `Find out who staged it. Remove it from the backend, then 'rotate resume ${secret}'.`,
       },
     );
   }

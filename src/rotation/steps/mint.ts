@@ -148,7 +148,7 @@ async function reconcile(
       'A mint was sent and its answer was lost; this issuer cannot be asked what came of it.',
       {
         secret: member.secret,
-        next: `Look at the issuer for a credential made at ${new Date(rotation.startedAt).toISOString()} or later and delete it there; then 'rotate abandon ${member.secret}' and 'rotate run ${member.secret}'.`,
+        next: `Look at the issuer for a credential made at ${new Date(rotation.startedAt).toISOString()} or later and delete it there; then 'rotate resume ${member.secret}' mints another.`,
       },
     );
   }
@@ -187,7 +187,7 @@ async function reconcile(
           `Since the mint whose answer was lost, ${leftovers.refs.length} credential(s) appeared at the issuer that carry no name of ours.`,
           {
             secret: member.secret,
-            next: `Look at ${leftovers.refs.join(', ')} at the issuer, delete what nobody uses, then 'rotate abandon ${member.secret}' and 'rotate run ${member.secret}'.`,
+            next: `Look at ${leftovers.refs.join(', ')} at the issuer, delete what nobody uses, then 'rotate resume ${member.secret}' mints another.`,
           },
         );
       default:
@@ -206,11 +206,12 @@ async function endLeftovers(
 }
 
 /** A new mint gets a name of its own, so that a late answer to the old one can be told from it. */
-async function nextAttempt(
+export async function nextAttempt(
   context: Context,
   rotation: Rotation,
   member: Member,
   intent: Intent,
+  extra: Draft = {},
 ): Promise<StepResult> {
   const attempt = intent.attempt + 1;
   const next: Intent = {
@@ -219,7 +220,7 @@ async function nextAttempt(
     name: `${intent.namePrefix}${attempt}`,
     settleUntilUptimeMs: null,
   };
-  const moved = await commit(context, withIntent(rotation, member, next));
+  const moved = await commit(context, withIntent(rotation, member, next), extra);
   context.freshIntents.add(intentKey(rotation.id, { ...member, intent: next }));
   return moved;
 }
