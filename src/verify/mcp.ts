@@ -19,6 +19,8 @@ type McpSpec = Extract<CheckSpec, { kind: 'mcp' }>;
 
 /** A thousand tools and more; beyond it the server pages for ever. */
 const pagesMost = 50;
+/** No such method, header mismatch, missing capability, other revision (2026-07-28): said before any tool runs. */
+const ofTheCall: ReadonlySet<number> = new Set([-32_601, -32_020, -32_021, -32_022]);
 
 /**
  * A listing proves nothing: most servers list their tools with any key. So the tool is called, and a result with `isError`, or
@@ -70,17 +72,20 @@ async function callTool(client: McpClient, spec: McpSpec, candidate: Candidate, 
     kind: 'rejected' as const,
     reason: `${place} answered ${spec.tool} ${how}`,
   });
-  if ('error' in answer) return rejected(`with error ${answer.error.code}`);
-  const { isError, resultType } = answer.result;
-  if (isError === true) return rejected('with a result that is an error');
-  if (resultType !== undefined && resultType !== 'complete') {
-    throw cannotTell(
+  const asksBack = () =>
+    cannotTell(
       candidate,
       'invalid-answer',
-      `${place} asks something back before it answers ${spec.tool}`,
+      `${place} wants more of its caller before it answers ${spec.tool}`,
       'Name a tool in the policy that answers at once.',
     );
+  if ('error' in answer) {
+    if (ofTheCall.has(answer.error.code)) throw asksBack();
+    return rejected(`with error ${answer.error.code}`);
   }
+  const { isError, resultType } = answer.result;
+  if (isError === true) return rejected('with a result that is an error');
+  if (resultType !== undefined && resultType !== 'complete') throw asksBack();
   return { ok: true as const };
 }
 
