@@ -1,6 +1,6 @@
 /** A server as a child process over stdio: a group of its own, stopped by end of input, then TERM, then KILL. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { isRotatedError } from '../errors.ts';
 import { type Launch, renderLaunch, type ValueFile } from './entry.ts';
@@ -37,6 +37,11 @@ export function processLink(launch: ProcessLaunch, times: StopTimes = stopTimes)
     } catch (error) {
       return failedLink(launch, error);
     }
+    // Where no descriptor is left, node makes no pipes and says why later.
+    if (!child.stdin) {
+      child.on('error', () => undefined);
+      return failedLink(launch, { code: 'EMFILE', syscall: 'spawn' });
+    }
     return running(child, launch, events, times);
   };
 }
@@ -45,7 +50,9 @@ export function processLink(launch: ProcessLaunch, times: StopTimes = stopTimes)
 export function writeValueFile(file: ValueFile): void {
   mkdirSync(path.dirname(file.path), { recursive: true, mode: 0o700 });
   const aside = `${file.path}.${process.pid}.new`;
-  writeFileSync(aside, file.content, { mode: 0o600 });
+  // What a crash left there may be readable by others, or lead elsewhere.
+  rmSync(aside, { force: true });
+  writeFileSync(aside, file.content, { mode: 0o600, flag: 'wx' });
   renameSync(aside, file.path);
 }
 
@@ -157,15 +164,24 @@ function failedLink(launch: ProcessLaunch, error: unknown): Link {
 }
 
 /** Node's own message may quote arguments or the environment, which hold values. */
-function failed({ command }: ProcessLaunch, error: unknown): LinkEnd {
-  const code = (error as { code?: unknown }).code;
-  const why =
-    code === 'ENOENT'
-      ? `${command} was not found. Write its absolute path: a client's PATH may lack it.`
-      : isRotatedError(error)
-        ? error.message
-        : `${command} could not be started (${typeof code === 'string' ? code : 'unknown'}).`;
-  return { why: 'failed', exitCode: null, signal: null, message: why };
+function failed({ command, cwd }: ProcessLaunch, error: unknown): LinkEnd {
+  const end = { why: 'failed', exitCode: null, signal: null } as const;
+  if (isRotatedError(error)) return { ...end, message: error.message };
+  const { code, syscall } = error as { readonly code?: unknown; readonly syscall?: unknown };
+  const shown = typeof code === 'string' ? code : 'unknown';
+  if (typeof syscall !== 'string' || !syscall.startsWith('spawn')) {
+    return { ...end, message: `A file that ${command} reads could not be written (${shown}).` };
+  }
+  if (code !== 'ENOENT') {
+    return { ...end, message: `${command} could not be started (${shown}).` };
+  }
+  // Node says the same of both.
+  return existsSync(cwd)
+    ? {
+        ...end,
+        message: `${command} was not found. Write its absolute path: a client's PATH may lack it.`,
+      }
+    : { ...end, message: `${command} could not be started: there is no folder ${cwd}.` };
 }
 
 function signalGroup(pid: number | undefined, signal: NodeJS.Signals): void {
