@@ -13,7 +13,8 @@ import { canonicalId, type Range, splice, stringAt, valueAt } from '../scan.ts';
 import type { Session } from '../session/session.ts';
 import { RotatedError } from '../../errors.ts';
 import type { SavedSession } from './saved-sessions.ts';
-import { eachFrame, logLines, type ServerParts, startSession, statusOf } from './server.ts';
+import { logLines, type ServerParts, startSession } from './server.ts';
+import { eachFrame, statusOf } from './frames-of-http.ts';
 import { createStreams, type Stream } from './streams.ts';
 
 export interface LegacySession {

@@ -7,7 +7,8 @@ import { answerError, rpcErrors } from './answers.ts';
 import type { Incoming } from './backend.ts';
 import { eventOf, eventStreamHeaders, keepAliveComment } from './events.ts';
 import { createParamHeaders } from './param-headers.ts';
-import { eachFrame, logLines, type ServerParts, startSession, statusOf } from './server.ts';
+import { logLines, type ServerParts, startSession } from './server.ts';
+import { eachFrame, statusOf } from './frames-of-http.ts';
 import { capabilitiesKey, headerMismatch, versionKey } from './versions.ts';
 
 export interface Modern {

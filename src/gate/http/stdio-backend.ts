@@ -7,7 +7,8 @@ import { headerOf, mediaType } from './headers.ts';
 import { createLegacy } from './legacy.ts';
 import { createModern } from './modern.ts';
 import { noSavedSessions, type SavedSessions } from './saved-sessions.ts';
-import { createEraProbe, frameOfBody, type ServerParts } from './server.ts';
+import { createEraProbe, type ServerParts } from './server.ts';
+import { frameOfBody } from './frames-of-http.ts';
 import { isLegacyVersion, modernVersionOf } from './versions.ts';
 
 /** Messages of one batch (revision 2025-03-26). */

@@ -21,6 +21,8 @@ export interface TestUpstream extends AsyncDisposable {
   readonly seen: { readonly method: string; readonly headers: IncomingHttpHeaders }[];
   /** Called with what to do to let a `hold` call go on. */
   held(): Promise<() => void>;
+  /** As after a restart without a memory. */
+  forgetSessions(): void;
   /** Says that tools changed, to whoever listens. */
   toolsChanged(): void;
   /** Resolves at the next request that fits. */
@@ -115,6 +117,7 @@ export async function startUpstream(
         if (release === undefined) holdWaiters.push(resolve);
         else resolve(release);
       }),
+    forgetSessions: () => sessions.clear(),
     toolsChanged() {
       modern.notify.toolsChanged();
       for (const { server } of sessions.values()) server.sendToolListChanged();
