@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { systemClock, systemRandom } from '../clock.ts';
+import { type Clock, systemClock, systemRandom } from '../clock.ts';
 import { commands } from './commands.ts';
 import type { Io, ProgramName } from './io.ts';
 import { main } from './main.ts';
@@ -20,6 +20,8 @@ interface Terminal {
   readonly typed?: readonly string[];
   readonly stdin?: string;
   readonly env?: Readonly<Record<string, string>>;
+  readonly sleep?: Clock['sleep'];
+  readonly signal?: AbortSignal;
 }
 
 interface Result {
@@ -68,11 +70,11 @@ async function rotate(args: readonly string[], terminal: Terminal = {}): Promise
     columns: 80,
     env: { HOME: folder, USER: 'anna', ...terminal.env },
     directory: folder,
-    clock: systemClock(),
+    clock: { ...systemClock(), ...(terminal.sleep && { sleep: terminal.sleep }) },
     random: systemRandom(),
     readIn: async () => terminal.stdin ?? '',
     ask: async () => typed.shift() ?? null,
-    signal: new AbortController().signal,
+    signal: terminal.signal ?? new AbortController().signal,
   };
   const code = await main(args, io);
   return { code, out, err, json: () => JSON.parse(out) as Record<string, unknown> };
@@ -349,7 +351,27 @@ describe('without a daemon', () => {
     const back = await rotate(['rollback', 'a']);
     expect(back.code, back.out + back.err).toBe(0);
     expect(back.out).toContain('rolled-back');
+    // Somebody wanted it: no error code stands behind it.
+    expect(back.out).toMatch(/^ {2}rolled back on request$/m);
     expect((await rotate(['read', 'a', '--field', 'value'])).out).toBe(before);
+  });
+
+  test('a watch as JSON is a line at each change, and growing older is none', async () => {
+    policy('a');
+    await rotate(['run', 'a']);
+    const stop = new AbortController();
+    let looks = 0;
+    const sleep = async () => {
+      looks += 1;
+      if (looks === 3) await rotate(['pause', 'a']);
+      if (looks === 6) stop.abort();
+    };
+    const watched = await rotate(['status', '--watch', '--json'], { sleep, signal: stop.signal });
+    const lines = watched.out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { secrets: { paused: unknown }[] });
+    expect(lines.map(({ secrets }) => secrets[0]?.paused !== null)).toEqual([false, true]);
   });
 
   test('looking at what was never started says how to start it', async () => {

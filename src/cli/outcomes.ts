@@ -6,6 +6,7 @@ import type { Call } from './command.ts';
 import { worst } from './exit.ts';
 import { debtText, type Outcome } from './follow.ts';
 import { duration, stepsApart } from './print.ts';
+import { whyText } from './rotation-text.ts';
 
 const waitDefault = '30s';
 
@@ -58,7 +59,7 @@ function outcomeText({ secret, started, view, debts }: Outcome): string {
     lines.push(`  goes on by itself: ${view.waitsFor ?? 'the next step'}${until}`);
   }
   if (view.lastError !== null) {
-    lines.push(`  ${view.lastError.message} (${view.lastError.code})`);
+    lines.push(`  ${whyText(view.lastError)}`);
   }
   for (const consumer of view.unconfirmedConsumers) {
     lines.push(`  not confirmed by ${consumer}: it cannot tell which generation it uses`);

@@ -18,7 +18,16 @@ export function rotationText(one: RotationView): string {
       : [`  waits for a person: ${one.parked.message}`, `  Next: ${one.parked.next}`]),
     ...(one.lastError === null
       ? []
-      : [`  last error: ${one.lastError.message} (${one.lastError.code})`]),
+      : [
+          `  ${one.lastError.code === asked ? 'because' : 'last error'}: ${whyText(one.lastError)}`,
+        ]),
     ...one.unconfirmedConsumers.map((consumer) => `  not confirmed by ${consumer}`),
   ].join('\n')}\n`;
+}
+
+/** The code of an end that somebody wanted: no error. */
+const asked = 'asked';
+
+export function whyText({ code, message }: NonNullable<RotationView['lastError']>): string {
+  return code === asked ? message : `${message} (${code})`;
 }

@@ -129,7 +129,7 @@ export interface RotationData {
   /** When each secret's old credential was proven dead. */
   readonly deadAt: Readonly<Record<string, number>>;
   readonly supersededBy: string | null;
-  /** After an end: why, where it failed. */
+  /** After an end: why, where it failed; with the code `asked` where somebody wanted it. */
   readonly failure: { readonly code: string; readonly message: string } | null;
 }
 

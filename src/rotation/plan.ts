@@ -1,6 +1,7 @@
 /** What a rotation would do, step by step, without touching anything. */
 import { formatDuration } from '../policy/duration.ts';
 import type { Policy } from '../policy/policy.ts';
+import { decideContain } from './checks.ts';
 import type { OpenProvider } from './ports.ts';
 import type { EmergencyMode, Plan } from './service.ts';
 
@@ -46,7 +47,7 @@ export function planOf(
       'minting',
       traits.strategy === 'operator'
         ? 'wait for a person to supply a new credential'
-        : `mint a new credential at ${policy.provider.use}; the one in use works on`,
+        : `mint a new credential at ${policy.provider.use}${now === 'contain' || traits.limits.liveMax < 2 ? '' : '; the one in use works on'}`,
       traits.strategy === 'operator' ? null : 0,
     ),
     step('staged', `write it to ${item} as pending`, traits.strategy === 'operator' ? null : 0),
@@ -87,8 +88,14 @@ export function planOf(
     deadWithinMs,
     runs,
     steps,
-    warnings: warningsOf(policy, provider, unconfirmed),
+    warnings: [...containWarning(traits, now), ...warningsOf(policy, provider, unconfirmed)],
   };
+}
+
+function containWarning(traits: OpenProvider['traits'], now: EmergencyMode | null): string[] {
+  const decision = now === 'contain' ? decideContain(traits) : null;
+  if (decision === null || 'by' in decision) return [];
+  return [`the mode contain would be refused: ${decision.refused}`];
 }
 
 function warningsOf(policy: Policy, { traits }: OpenProvider, unconfirmed: number): string[] {

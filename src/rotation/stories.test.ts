@@ -302,6 +302,21 @@ describe('what is shown', () => {
     expect((await plan())?.warnings).toEqual(["its schedule is off until 'rotate resume a'"]);
   });
 
+  it('a plan says that contain would be refused, and promises no overlap where there is none', async () => {
+    const world = new World();
+    await world.start(
+      policyOf({ name: 'a', options: { strategy: 'self-generated' } }),
+      policyOf({ name: 'b', options: { liveMax: 1 } }),
+    );
+    const [made] = await world.machine.plan(byName('a'), 'contain');
+    expect(made?.warnings.join()).toContain('the mode contain would be refused');
+    const [single] = await world.machine.plan(byName('b'), null);
+    expect(single?.steps.map(({ what }) => what).join()).not.toContain('works on');
+    const [both] = await world.machine.plan(byName('a'), null);
+    expect(both?.warnings).toEqual([]);
+    expect(both?.steps.map(({ what }) => what).join()).toContain('works on');
+  });
+
   it('a second pause without a reason keeps the first one', async () => {
     const world = new World();
     await world.start(policyOf({ name: 'a' }));

@@ -37,12 +37,18 @@ export function run(call: Call): Promise<Exit> {
       const text = show(await service.status(selector));
       if (io.outIsTerminal && options.json !== true) {
         io.out(`\u001B[H\u001B[J${text}${note === null ? '' : `${note}\n`}`);
-      } else if (text !== last) io.out(text);
+      } else if (isChanged(last, text)) io.out(text);
       last = text;
       await io.clock.sleep(watchEveryMs, io.signal).catch(() => undefined);
     }
     return 'ok';
   });
+}
+
+/** What only grew older is as it was. */
+function isChanged(before: string, after: string): boolean {
+  const ages = /"(?:ageMs|nextInMs)":[^,}]+/g;
+  return before.replaceAll(ages, '') !== after.replaceAll(ages, '');
 }
 
 export function statusTable(status: ServiceStatus, now: number, columns: number): string {

@@ -39,7 +39,7 @@ export async function rollBack(
   const by = withData(active, {
     actor: ask.actor,
     reason: ask.reason,
-    failure: { code: 'refused', message: ask.reason ?? 'rolled back on request' },
+    failure: { code: 'asked', message: ask.reason ?? 'rolled back on request' },
   });
   const moved = await moveTo(context, by, 'rolling-back');
   return started(
@@ -102,7 +102,7 @@ export async function abandonAsked(
   const moved = await abandon(
     context,
     by,
-    { code: 'refused', message: ask.reason ?? 'abandoned on request' },
+    { code: 'asked', message: ask.reason ?? 'abandoned on request' },
     false,
   );
   return started(
