@@ -102,7 +102,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     'src/control',
     'providers/index.ts',
   ],
-  'src/daemon': [...leaves, 'src/control', 'src/wiring', types.service, types.ports],
+  'src/daemon': [...leaves, 'src/control', 'src/gate', 'src/wiring', types.service, types.ports],
   'src/cli': [
     ...leaves,
     'src/import',

@@ -13,6 +13,8 @@ import { hasState } from '../wiring/has-state.ts';
 import { type Deployment, openDeployment } from '../wiring/deployment.ts';
 import { leaseTtlMs, type OwnOptions, type Ownership, takeOwnership } from '../wiring/owner.ts';
 import { keySourceOf, type Places, recordPlaces } from '../wiring/places.ts';
+import type { Front } from '../gate/http/front.ts';
+import type { GatePlace } from './gate-front.ts';
 import type { HealthServer } from './health.ts';
 import { createLog, type LogLevel } from './logs.ts';
 import type { Metrics } from './metrics.ts';
@@ -21,6 +23,8 @@ export interface DaemonOptions {
   readonly places: Places;
   /** `HOST:PORT` of health and metrics; null: nothing listens. */
   readonly listen: string | null;
+  /** MCP servers that are served over HTTP by this process; null: none. */
+  readonly gate?: GatePlace | null;
   readonly level: LogLevel;
   readonly pretty: boolean;
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -36,7 +40,11 @@ export interface DaemonOptions {
   /** Called with what to do when somebody asks for the policies to be read again (SIGHUP). */
   onReload(reload: () => void): void;
   /** Called when it is up: for whoever started it. */
-  readonly onReady?: (ready: { readonly health: string | null; readonly socket: string }) => void;
+  readonly onReady?: (ready: {
+    readonly health: string | null;
+    readonly socket: string;
+    readonly gate: string | null;
+  }) => void;
 }
 
 /** How long calls in flight may take to end at a stop. Each is aborted at once; a child process gets two seconds of these. */
@@ -156,6 +164,7 @@ async function serve(
   });
   let health: HealthServer | null = null;
   let feed: PrivateServer | null = null;
+  let front: Front | null = null;
   const following = new AbortController();
   try {
     feed = await deployment.gate.serve(places.state, owner.fence);
@@ -170,6 +179,11 @@ async function serve(
         metrics,
       });
     }
+    if (options.gate != null) {
+      const { openGateFront } = await import('./gate-front.ts');
+      const around = { state: places.state, clock, random: options.random, log };
+      front = await openGateFront(options.gate, deployment.gate, around);
+    }
     options.onReload(() => void apply().catch((error: unknown) => logApplyFailure(log, error)));
     const watching = deployment.watchPolicies(
       () => apply().catch((error: unknown) => logApplyFailure(log, error)),
@@ -181,12 +195,17 @@ async function serve(
         policies: places.policies,
         socket: control.path,
         health: health?.address ?? null,
+        gate: front?.address ?? null,
         pid: process.pid,
         version: programVersion(),
       },
       'ready',
     );
-    options.onReady?.({ health: health?.address ?? null, socket: control.path });
+    options.onReady?.({
+      health: health?.address ?? null,
+      socket: control.path,
+      gate: front?.address ?? null,
+    });
     await serveMachine(deployment, ending);
     following.abort();
     await watching;
@@ -194,6 +213,8 @@ async function serve(
     if (owner.lost.aborted) throw asRotatedError(owner.lost.reason, 'none');
   } finally {
     following.abort();
+    // Its servers say their goodbye over the feed.
+    await front?.close();
     await Promise.all([closeAll(control, health, owner), feed?.close()]);
   }
 }

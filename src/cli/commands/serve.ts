@@ -1,4 +1,5 @@
 /** The command `rotated`: runs the service in the foreground, or with --check looks whether it could. */
+import path from 'node:path';
 import { type Command, Option } from 'commander';
 import { accountName, type Call, collect } from '../command.ts';
 import { placesOf } from '../connect.ts';
@@ -7,6 +8,8 @@ import type { Exit } from '../exit.ts';
 export function configure(command: Command): void {
   command
     .option('--listen <address>', 'serve /healthz, /readyz and /metrics there: 127.0.0.1:9464')
+    .option('--servers <file>', "also serve these MCP servers: a client's JSON with its mcpServers")
+    .option('--gate-listen <address>', 'where clients of those come in', '127.0.0.1:7331')
     .option(
       '--audit-sink <sink>',
       'also send audit lines to file:PATH or exec:COMMAND; repeatable; none ends it',
@@ -31,11 +34,13 @@ export async function run(call: Call): Promise<Exit> {
   const listen = typeof options['listen'] === 'string' ? options['listen'] : null;
   const { parseListen } = await import('../../listen.ts');
   if (listen !== null) parseListen(listen);
+  const gate = await gateOf(call);
   const { runDaemon } = await import('../../daemon/daemon.ts');
   const { logLevels } = await import('../../daemon/logs.ts');
   await runDaemon({
     places: placesOf(call),
     listen,
+    gate,
     level: logLevels.find((level) => level === options['logLevel']) ?? 'info',
     pretty: io.outIsTerminal && options.json !== true,
     env: io.env,
@@ -48,4 +53,15 @@ export async function run(call: Call): Promise<Exit> {
     onReload: (reload) => process.on('SIGHUP', reload),
   });
   return 'ok';
+}
+
+/** Read before the service starts: a mistake in it keeps it from starting. */
+async function gateOf({ io, options }: Call) {
+  const file = options['servers'];
+  if (typeof file !== 'string') return null;
+  const { readServersFile } = await import('../../gate/http/files.ts');
+  const { parseListen } = await import('../../listen.ts');
+  const listen = String(options['gateListen']);
+  parseListen(listen);
+  return { servers: readServersFile(path.resolve(io.directory, file), io.env), listen };
 }
