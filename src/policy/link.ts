@@ -27,6 +27,7 @@ export function linkFiles(
   const byName = new Map<string, Policy>();
   const byItem = new Map<string, Policy[]>();
   const byFile = new Map<string, Policy>();
+  const bySetting = new Map<string, Setting>();
   for (const { policies, notify } of files) {
     for (const policy of policies) {
       const first = byName.get(policy.name);
@@ -51,6 +52,16 @@ export function linkFiles(
         problems.push(fileTaken(taken, policy, owner));
         continue;
       }
+      const settings = settingsOf(policy);
+      const contradicted = settings.find(({ key, value }) => {
+        const before = bySetting.get(key);
+        return before !== undefined && before.value !== value;
+      });
+      if (contradicted !== undefined) {
+        problems.push(contradiction(contradicted, bySetting.get(contradicted.key) ?? contradicted));
+        continue;
+      }
+      for (const one of settings) bySetting.set(one.key, bySetting.get(one.key) ?? one);
       for (const path of filesOf(policy)) byFile.set(path, policy);
       byName.set(policy.name, hooks.length === 0 ? policy : { ...policy, notify: hooks });
       byItem.set(item, [...others, policy]);
@@ -127,6 +138,45 @@ function sharesField(a: Policy, b: Policy): boolean {
 
 function filesOf({ consumers }: Policy): readonly string[] {
   return consumers.flatMap((one) => (one.kind === 'file' ? [one.path] : []));
+}
+
+/** One thing that a policy says of how a server is swapped. */
+interface Setting {
+  readonly key: string;
+  readonly server: string;
+  readonly name: string;
+  readonly value: string;
+  readonly policy: Policy;
+}
+
+function settingsOf(policy: Policy): readonly Setting[] {
+  return policy.consumers.flatMap((one) =>
+    one.kind !== 'gate'
+      ? []
+      : Object.entries(one.settings).map(([name, value]) => ({
+          key: `${one.server} ${name}`,
+          server: one.server,
+          // As the policy writes it: the unit is ours.
+          name: name.replace(/Ms$/, ''),
+          value: JSON.stringify(value),
+          policy,
+        })),
+  );
+}
+
+function contradiction({ policy, server, name }: Setting, before: Setting): PolicyProblem {
+  const { file, line, column } = policy.source;
+  const { source } = before.policy;
+  return {
+    code: 'conflict',
+    file,
+    line,
+    column,
+    path: `secrets.${policy.name}.consumers`,
+    message: `The secret ${before.policy.name} at ${source.file}:${source.line}:${source.column} says another ${name} for the server ${server}: a server is swapped in one way.`,
+    seen: name,
+    example: `gate: ${server}`,
+  };
 }
 
 function fileTaken(path: string, policy: Policy, owner: Policy): PolicyProblem {
