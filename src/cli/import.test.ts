@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { runProgram, startDaemon } from '../../test/support/rotated.ts';
 import { person, type Person, type Terminal } from './testing/person.ts';
 
 const github = 'ghp_CANARY7A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5';
@@ -156,6 +157,62 @@ describe('rotate import', () => {
     writeFileSync(`${claude()}.backup`, claudeText());
     const { out } = await rotate(['import', claude(), '--yes']);
     expect(out).toContain(`${claude()}.backup is a copy that still holds a key: delete it.`);
+  });
+
+  test('another key under the name of a server that was imported is another secret', async () => {
+    configs();
+    await rotate(['import', claude(), '--yes']);
+    const other = 'ghp_CANARY7q9W8e7R6t5Y4u3I2o1P0a9S8d7F6g5';
+    writeFileSync(cursor(), `{"mcpServers":{"github":${entry(other)}}}`);
+    expect((await rotate(['import', cursor(), '--yes'])).code).toBe(0);
+    expect(readFileSync(cursor(), 'utf8')).toContain('local://mcp/github-2#GITHUB_TOKEN');
+    for (const [name, value] of [
+      ['github', github],
+      ['github-2', other],
+    ] as const) {
+      expect((await rotate(['read', name, '--json', '--reveal'])).out).toContain(value);
+    }
+  });
+
+  test('what is left alone is not shown either, nor what stands in comments', async () => {
+    const canaries = [
+      'xoxb-CANARY7-c0ntainer-1',
+      'ghp_CANARY7c0mm3nt1n9B8v7C6x5Z4l3K2j1',
+      'CANARY7-hunter-2',
+    ];
+    writeFileSync(
+      claude(),
+      `{ "mcpServers": {
+        "docker": { "command": "docker", "args": ["run", "-e", "SLACK_BOT_TOKEN=${canaries[0]}", "x"] },
+        // old: "GITHUB_TOKEN": "${canaries[1]}", password: "${canaries[2]}", api_key=${canaries[2]}
+        "github": { "command": "npx", "env": { "GITHUB_TOKEN": "\\u0067${github.slice(1)}" } },
+        "old": { "type": "sse", "url": "https://x.example.com/sse", "headers": { "X-Api-Key": "${canaries[2]}" } }
+      } }`,
+    );
+    const shown = await rotate(['import', claude(), '--yes']);
+    expect(shown.code).toBe(0);
+    expect(shown.out).toContain('SLACK_BOT_TOKEN=•••');
+    expect(anna.leaksOf([...canaries, github]).filter((place) => place === 'said')).toEqual([]);
+    expect((await rotate(['read', 'github', '--json', '--reveal'])).out).toContain(github);
+  });
+
+  test('where a daemon runs, it takes the keys in and hears of the policy', async () => {
+    configs();
+    const env = { HOME: home, PATH: path.join(home, 'bin') };
+    mkdirSync(path.join(home, 'schedules'));
+    await using daemon = startDaemon(['--log-level', 'info'], { cwd: home, env });
+    await daemon.said('ready');
+    const done = await runProgram('rotate', ['import', claude(), '--yes', '--json'], {
+      cwd: home,
+      env,
+    });
+    expect(done.err).toBe('');
+    expect(JSON.parse(done.out)).toMatchObject({ ok: true, note: null });
+    const grants = await runProgram('rotate', ['allow', '--list', '--json'], { cwd: home, env });
+    expect(grants.out).toContain('local://mcp/github#GITHUB_TOKEN');
+    expect(await daemon.stop()).toBe(0);
+    expect(anna.leaksOf([password]).filter((place) => !place.startsWith('.cursor'))).toEqual([]);
+    expect(done.out).not.toContain('CANARY7');
   });
 
   test('a file named twice is one, and one that cannot be read stops all before anything is done', async () => {

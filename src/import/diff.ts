@@ -1,5 +1,5 @@
 /** What an import will change in a file, as a unified diff in which no value can be read. */
-import { masked } from './mask.ts';
+import { masked, type Window } from './mask.ts';
 import { applyEdits, type Edit, inOrder } from './rewrite.ts';
 
 const contextLines = 3;
@@ -14,20 +14,27 @@ interface Hunk {
   newTo: number;
 }
 
-/** From the edits themselves, so that it costs the same for a file of any size. Lines end with \n. */
+/** From the edits themselves, and blotted out where it is shown: a large file costs little more than a small one. */
 export function diffOf(file: string, text: string, edits: readonly Edit[]): string {
   const after = applyEdits(text, edits);
-  const old = linesOf(masked(text));
-  const fresh = linesOf(masked(after));
-  const hunks = changedLines(text, edits).map((hunk) => trimmed(hunk, old, fresh));
+  const [rawOld, rawFresh] = [linesOf(text), linesOf(after)];
+  const hunks = changedLines(text, edits).map((hunk) => trimmed(hunk, rawOld, rawFresh));
   if (hunks.length === 0) return '';
+  const groups = near(hunks).map((group) => shownLines(group, rawOld.length));
+  const old = linesOf(
+    masked(
+      text,
+      groups.map(({ from, to }) => offsetsOf(text, from, to)),
+    ),
+  );
+  const fresh = linesOf(
+    masked(
+      after,
+      groups.map(({ newFrom, newTo }) => offsetsOf(after, newFrom, newTo)),
+    ),
+  );
   const rows = [`--- ${file}`, `+++ ${file}`];
-  for (const group of near(hunks)) {
-    const [first, last] = [group[0] as Hunk, group.at(-1) as Hunk];
-    const from = Math.max(0, first.oldFrom - contextLines);
-    const to = Math.min(old.length, last.oldTo + contextLines);
-    const newFrom = first.newFrom - (first.oldFrom - from);
-    const newTo = last.newTo + (to - last.oldTo);
+  for (const { group, from, to, newFrom, newTo } of groups) {
     rows.push(`@@ -${from + 1},${to - from} +${newFrom + 1},${newTo - newFrom} @@`);
     let at = from;
     for (const { oldFrom, oldTo, newFrom: freshFrom, newTo: freshTo } of group) {
@@ -39,6 +46,23 @@ export function diffOf(file: string, text: string, edits: readonly Edit[]): stri
     rows.push(...old.slice(at, to).map((line) => row(' ', line)));
   }
   return `${rows.join('\n')}\n`;
+}
+
+function shownLines(group: readonly Hunk[], lines: number) {
+  const [first, last] = [group[0] as Hunk, group.at(-1) as Hunk];
+  const from = Math.max(0, first.oldFrom - contextLines);
+  const to = Math.min(lines, last.oldTo + contextLines);
+  const newFrom = first.newFrom - (first.oldFrom - from);
+  return { group, from, to, newFrom, newTo: last.newTo + (to - last.oldTo) };
+}
+
+/** Where these lines begin and end in the text. */
+function offsetsOf(text: string, from: number, to: number): Window {
+  let start = 0;
+  for (let line = 0; line < from; line++) start = text.indexOf('\n', start) + 1;
+  let end = start;
+  for (let line = from; line < to && end !== -1; line++) end = text.indexOf('\n', end + 1);
+  return { from: start, to: end === -1 ? text.length : end };
 }
 
 function linesOf(text: string): string[] {

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { parse } from 'jsonc-parser';
 import { describe, expect, test } from 'vitest';
+import { entryHash, referencesOf } from '../gate/entry.ts';
 import { Secret } from '../secret/secret.ts';
 import { diffOf } from './diff.ts';
 import { policyFiles } from './policy-text.ts';
@@ -13,6 +14,7 @@ import {
   planned,
   textsAfter,
   valuesOf,
+  wrapped,
 } from './testing/importing.ts';
 
 const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
@@ -92,7 +94,7 @@ const places: readonly ((value: string, others: readonly string[]) => Made)[] = 
     entry: {
       command: '/usr/bin/npx',
       args,
-      env: { CONFIG: JSON.stringify({ auth: { token: `sk-${value}` } }) },
+      env: { CONFIG: JSON.stringify({ retries: 3, auth: { token: value }, url: 'https://x' }) },
     },
     canaries: [value],
   }),
@@ -152,6 +154,11 @@ describe('an import', () => {
             expect(now.args).toEqual(entry.args);
             expect(now.env).toEqual(entry.env ?? {});
           }
+        }
+        for (const { server, rewrite } of plan.files[0]?.entries ?? []) {
+          const asked = wrapped(parsed.mcpServers[server.label] as EntryJson);
+          expect(rewrite?.grant?.hash).toBe(entryHash(asked));
+          expect(new Set(rewrite?.grant?.references)).toEqual(new Set(referencesOf(asked)));
         }
         const shown = [
           changed,
@@ -238,6 +245,23 @@ describe('servers and secrets', () => {
     ]);
   });
 
+  test('a key that an earlier import took in for another server is that secret', async () => {
+    const held = holding(new Map([['mcp/a', { GITHUB_TOKEN: new Secret(key) }]]));
+    const known = [
+      {
+        name: 'a',
+        file: '/p/mcp-a.yaml',
+        provider: 'operator',
+        item: 'local://mcp/a',
+        fields: ['GITHUB_TOKEN'],
+      },
+    ];
+    const plan = await planned([config(file, json({ b: github(key) }))], held, known);
+    expect(plan.secrets).toEqual([]);
+    expect(textsAfter(plan)[0]).toContain('"GITHUB_TOKEN_REF": "local://mcp/a#GITHUB_TOKEN"');
+    expect(plan.files[0]?.entries[0]?.name).toBe('b');
+  });
+
   test('a key that a policy with an API replaces already is automatic', async () => {
     const held = holding(new Map([['mcp/reports', { PASSWORD: new Secret('s3cr3t-w0rd') }]]));
     const known = [
@@ -277,6 +301,10 @@ describe('what is no plaintext key', () => {
     ['API_KEY', 'YOUR_API_KEY_HERE', 'variable'],
     ['API_KEY', 'sk-xxxxxxxxxxxx', 'variable'],
     ['API_KEY', '', 'no-key'],
+    ['AUTHORIZATION', 'Bearer ${TOKEN}', 'variable'],
+    ['DATABASE_URL', 'postgres://u:${PGPASSWORD}@db/x', 'variable'],
+    ['DATABASE_URL', 'postgres://db/x', 'no-key'],
+    ['SETTINGS', '{"model": "large", "maxTokens": 4096}', 'no-key'],
     ['GOOGLE_APPLICATION_CREDENTIALS', '/home/anna/key.json', 'variable'],
     ['MAX_TOKENS', '4096', 'no-key'],
     ['NOTION_DATABASE_ID', '0f1e2d3c4b5a69788796a5b4c3d2e1f0', 'no-key'],
@@ -296,6 +324,9 @@ describe('what is no plaintext key', () => {
     ['dbPassword', 'hunter2'],
     ['SOMETHING', 'ghp_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8'],
     ['SOMETHING', 'Zk8s0Qm3Rt6Yb1Vc4Xz7Ml2Jh5Np9Wq'],
+    ['SETTINGS', '{"password": "hunter2"}'],
+    ['DATABASE_URL', 'postgres://${PGUSER}:hunter2@db/x'],
+    ['OPTIONS', '--home ${HOME} --key sk-A1b2C3d4E5f6G7h8I9j0'],
     ['REDIS_URL', 'redis://:hunter2@localhost:6379/0'],
     ['SENTRY_DSN', 'https://0f1e2d3c4b5a69788796a5b4c3d2e1f0@o1.ingest.sentry.io/2'],
   ] as const) {

@@ -11,6 +11,8 @@ export interface Program {
   readonly node: string;
   /** The absolute path of `bin/rotate.js`. */
   readonly script: string;
+  /** What finds the deployment where it is not in the usual place: `--state DIR`. */
+  readonly options: readonly string[];
 }
 
 export interface LaunchSurroundings {

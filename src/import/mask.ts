@@ -1,5 +1,5 @@
 /** A config's text with every value that could be a key blotted out, line for line, so that it can be shown. */
-import { createScanner, type Node, parseTree } from 'jsonc-parser';
+import { type Node, parseTree, visit as visitText } from 'jsonc-parser';
 import { propertiesOf } from './config-file.ts';
 import { canBeSecret, hasKeyForm, looksRandom, nameSays } from './shapes.ts';
 import { keysIn } from './strings.ts';
@@ -13,12 +13,23 @@ interface Range {
   readonly content: string;
 }
 
-/** More is blotted than is moved: what is left alone may be a key as well, and a comment may hold an old one. */
-export function masked(text: string): string {
+/** A part of a text that will be shown. */
+export interface Window {
+  readonly from: number;
+  readonly to: number;
+}
+
+/**
+ * More is blotted than is moved: what is left alone may be a key as well, and a comment may hold an old one. Only what
+ * lies in one of the windows is looked at: the rest is not to be shown.
+ */
+export function masked(text: string, windows: readonly Window[]): string {
+  const isShown = ({ offset, length }: { readonly offset: number; readonly length: number }) =>
+    windows.some(({ from, to }) => offset < to && offset + length > from);
   const ranges: Range[] = [];
   const root = parseTree(text, [], { allowTrailingComma: true });
-  if (root !== undefined) visit(root, '', ranges);
-  ranges.push(...comments(text));
+  if (root !== undefined) visit(root, '', ranges, isShown);
+  ranges.push(...comments(text, isShown));
   ranges.sort((a, b) => a.offset - b.offset);
   let shown = '';
   let at = 0;
@@ -29,7 +40,10 @@ export function masked(text: string): string {
   return shown + text.slice(at);
 }
 
-function visit(node: Node, name: string, ranges: Range[]): void {
+type IsShown = (range: { readonly offset: number; readonly length: number }) => boolean;
+
+function visit(node: Node, name: string, ranges: Range[], isShown: IsShown): void {
+  if (!isShown(node)) return;
   if (node.type === 'string') {
     const shown = maskedString(String(node.value), name);
     if (shown !== null)
@@ -48,13 +62,13 @@ function visit(node: Node, name: string, ranges: Range[]): void {
         content: JSON.stringify(blot),
       });
     }
-    visit(value, key, ranges);
+    visit(value, key, ranges, isShown);
   }
   if (node.type !== 'array') return;
   // `--token`, `x`: the word before names the next one. Below a key such as `tokens` each is one.
   let before = name;
   for (const child of node.children ?? []) {
-    visit(child, before, ranges);
+    visit(child, before, ranges, isShown);
     const flag =
       child.type === 'string' ? /^--?([A-Za-z][\w.-]*)$/.exec(String(child.value)) : null;
     before = flag?.[1] ?? name;
@@ -82,21 +96,11 @@ function maskedString(text: string, name: string): string | null {
   return shown + value.slice(at);
 }
 
-/** SyntaxKind of jsonc-parser: its enum cannot be imported under our compiler's settings. */
-const lineComment = 12;
-const blockComment = 13;
-const endOfFile = 17;
-
-function comments(text: string): Range[] {
-  const scanner = createScanner(text);
+function comments(text: string, isShown: IsShown): Range[] {
   const ranges: Range[] = [];
-  // Each token is at least one character long: as many at most as there are characters.
-  for (let tokens = 0; tokens <= text.length; tokens++) {
-    const kind: number = scanner.scan();
-    if (kind === endOfFile) break;
-    if (kind !== lineComment && kind !== blockComment) continue;
-    const offset = scanner.getTokenOffset();
-    const comment = text.slice(offset, offset + scanner.getTokenLength());
+  const onComment = (offset: number, length: number) => {
+    if (!isShown({ offset, length })) return;
+    const comment = text.slice(offset, offset + length);
     const shown = comment.replaceAll(/[^\s"'`,;=&?<>(){}[\]|\\]+/g, (token) =>
       hasKeyForm(token) || looksRandom(token) || /^[a-z][a-z0-9+.-]*:\/\/[^/]*:[^/]*@/i.test(token)
         ? blot
@@ -108,7 +112,13 @@ function comments(text: string): Range[] {
       (match, quote: string, name: string, sign: string, mark: string) =>
         nameSays(name) === 'secret' ? `${quote}${name}${quote}${sign}${mark}${blot}${mark}` : match,
     );
-    if (whole !== comment) ranges.push({ offset, length: comment.length, content: whole });
-  }
+    const bare = whole.replaceAll(
+      /([A-Za-z][\w-]*)(\s*[:=]\s*)([^\s"',;•]{3,})/g,
+      (match, name: string, sign: string) =>
+        nameSays(name) === 'secret' ? `${name}${sign}${blot}` : match,
+    );
+    if (bare !== comment) ranges.push({ offset, length: comment.length, content: bare });
+  };
+  visitText(text, { onComment }, { allowTrailingComma: true });
   return ranges;
 }

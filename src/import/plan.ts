@@ -235,7 +235,10 @@ async function nameAll(
     // One value that two servers use is one secret: replacing it for one alone would end it for the other.
     const shared = (value: Secret) =>
       named.flatMap(({ homes }) => homes).find(({ key }) => key.value.equals(value));
-    const own = bundle.keys.filter(({ key }) => shared(key.value) === undefined);
+    const kept = await keptAlready(bundle, options);
+    const own = bundle.keys.filter(
+      ({ field, key }) => shared(key.value) === undefined && !kept.has(field),
+    );
     const name = await freeItem(bundle, own, serverNames, options);
     serverNames.add(name);
     const item = `mcp/${name}`;
@@ -247,6 +250,8 @@ async function nameAll(
     const homes = bundle.keys.map(({ field, key, issuer }): Home => {
       const twin = shared(key.value);
       if (twin !== undefined) return { ...twin, field, isShared: true };
+      const before = kept.get(field);
+      if (before !== undefined) return { ...before, field, issuer, key };
       const known = isKnown(field);
       const group = groups.find((fields) => fields.includes(field)) ?? [field];
       const wanted = groups.length === 1 ? name : secretName(name, group, issuer);
@@ -256,6 +261,32 @@ async function nameAll(
     named.push({ bundle, name, homes: uniqueNames(homes, policyNames) });
   }
   return named;
+}
+
+/** Asked about each key of a config; a deployment with more imported secrets than this finds the others not shared. */
+const lookedAtMost = 200;
+
+/** By field: where an earlier import put the same value, for whichever server. */
+async function keptAlready(
+  bundle: Bundle,
+  { look, policies }: PlanOptions,
+): Promise<ReadonlyMap<string, Omit<Home, 'field' | 'issuer' | 'key'>>> {
+  const kept = new Map<string, Omit<Home, 'field' | 'issuer' | 'key'>>();
+  const prefix = 'local://';
+  const places = policies.flatMap((known) =>
+    known.item.startsWith(prefix)
+      ? (known.fields ?? []).map((itemField) => ({ known, itemField }))
+      : [],
+  );
+  for (const { field, key } of bundle.keys) {
+    for (const { known, itemField } of places.slice(0, lookedAtMost)) {
+      const item = known.item.slice(prefix.length);
+      if ((await look(item, { [itemField]: key.value })) !== 'same') continue;
+      kept.set(field, { item, itemField, secret: known.name, known, isShared: false });
+      break;
+    }
+  }
+  return kept;
 }
 
 /** Secrets get names that no policy has; two fields of one secret keep one name. */

@@ -20,6 +20,8 @@ export interface ReadFile {
   /** Where it really lies. */
   readonly real: string;
   readonly bytes: Buffer;
+  /** Of its owner. */
+  readonly uid: number;
 }
 
 /** Where the caller is, for tests that stop it there. */
@@ -36,7 +38,7 @@ export async function readWhole(file: string, bytesMax: number): Promise<ReadFil
         next: 'Name the config file of an MCP client.',
       });
     }
-    return { file, real, bytes: await readFile(real) };
+    return { file, real, bytes: await readFile(real), uid: stats.uid };
   } catch (error) {
     if (isRotatedError(error)) throw error;
     const code = codeOf(error);

@@ -6,6 +6,7 @@ import {
   type Property,
   propertyOf,
   type ServerNode,
+  stringAt,
   valueAt,
 } from './config-file.ts';
 import { urlKeys } from './find.ts';
@@ -58,8 +59,10 @@ export function rewrite(text: string, server: ServerNode, options: RewriteOption
 function rewriteProcess(text: string, server: ServerNode, options: RewriteOptions): Rewrite {
   const { node } = server;
   const folder = folderOf(node, server.directory);
-  const found = findCommand(commandOf(node) ?? '', folder, options);
-  const head = [options.program.script, 'wrap', '--server', options.name, '--', found.command];
+  // What the entry says of PATH holds for finding its command, too.
+  const searchPath = stringAt(valueAt(node, 'env'), 'PATH') ?? options.searchPath;
+  const found = findCommand(commandOf(node) ?? '', folder, { searchPath });
+  const head = [...wrapWords(options), '--', found.command];
   const command = propertyOf(node, 'command') as Property;
   const edits: Edit[] = [replaced(command.value, options.program.node)];
   const args = valueAt(node, 'args');
@@ -126,10 +129,7 @@ function rewriteRemote(text: string, server: ServerNode, options: RewriteOptions
   for (const { key, value } of propertiesOf(valueAt(node, 'headers')))
     headers[key] = filledOf(value);
   const words = [
-    options.program.script,
-    'wrap',
-    '--server',
-    options.name,
+    ...wrapWords(options),
     '--url',
     url,
     ...Object.entries(headers).flatMap(([name, value]) => ['--header', `${name}=${value}`]),
@@ -150,6 +150,10 @@ function rewriteRemote(text: string, server: ServerNode, options: RewriteOptions
   const warnings: string[] = [];
   const launch: Launch = { kind: 'remote', url, headers };
   return { edits, command: null, ...granted(options.name, launch, [url], warnings) };
+}
+
+function wrapWords({ program, name }: RewriteOptions): readonly string[] {
+  return [program.script, 'wrap', '--server', name, ...program.options];
 }
 
 function granted(

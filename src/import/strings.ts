@@ -1,4 +1,5 @@
 /** The keys in one string: as a whole, in a URL, behind a word such as Bearer, or as one token among others. */
+import { isReference } from '../gate/entry.ts';
 import { Secret } from '../secret/secret.ts';
 import { issuerByForm } from './issuers.ts';
 import type { FoundKey, Passed } from './model.ts';
@@ -16,12 +17,16 @@ const fieldLengthMax = 64;
 
 /** The value of a variable, a header or an option that is called `name`; '' for an argument without a name. */
 export function keysIn(text: string, name: string): StringFindings {
+  if (isReference(text.trim())) return { keys: [], passed: 'reference' };
+  if (/^[A-Za-z][A-Za-z0-9+.-]*:\/\//.test(text.trim())) return keysInUrl(text, name);
   const indirection = indirectionOf(text);
   if (indirection !== null) {
+    // A key may stand beside a variable.
+    const beside = indirection === 'variable' ? keysByForm(text, name, false) : nothing;
+    if (beside.keys.length > 0) return beside;
     const isWorthSaying = nameSays(name) === 'secret' && indirection !== 'empty';
     return isWorthSaying ? { keys: [], passed: indirection } : nothing;
   }
-  if (/^[A-Za-z][A-Za-z0-9+.-]*:\/\//.test(text.trim())) return keysInUrl(text, name);
   const says = nameSays(name);
   if (says === 'secret' && isPath(text)) return { keys: [], passed: 'file' };
   const scheme = /^\s*(?:Bearer|Token|Basic|Bot|ApiKey|Api-Key|Key)\s+(?=\S)/i.exec(text)?.[0];
@@ -31,8 +36,8 @@ export function keysIn(text: string, name: string): StringFindings {
     if (hidden !== null) return { keys: [], passed: hidden === 'empty' ? null : hidden };
     return { keys: [key(scheme.length, rest.trimEnd(), fieldOf(name))], passed: null };
   }
-  const isStructure = /^\s*[{[]/.test(text);
-  if (says === 'secret' && !isStructure && canBeSecret(text)) return whole(text, name);
+  if (/^\s*[{[]/.test(text)) return keysInJson(text, name);
+  if (says === 'secret' && canBeSecret(text)) return whole(text, name);
   if (says === 'maybe' && (looksRandom(text.trim()) || hasKeyForm(text.trim()))) {
     return whole(text, name);
   }
@@ -51,6 +56,21 @@ export function keysInPair(text: string, separator: RegExp): StringFindings | nu
 function whole(text: string, name: string): StringFindings {
   const start = text.length - text.trimStart().length;
   return { keys: [key(start, text.trim(), fieldOf(name))], passed: null };
+}
+
+/** Some servers take their headers, or all of their settings, as JSON in one variable. */
+function keysInJson(text: string, name: string): StringFindings {
+  const keys: FoundKey[] = [];
+  for (const match of text.matchAll(/"([\w-]+)"(\s*:\s*")([^"\\]+)"/g)) {
+    const [, inner = '', sign = '', value = ''] = match;
+    if (nameSays(inner) !== 'secret' && nameSays(inner) !== 'maybe') continue;
+    const start = match.index + inner.length + 2 + sign.length;
+    keys.push(...keysIn(value, inner).keys.map((one) => moved(one, start)));
+  }
+  const others = keysByForm(text, name, false).keys.filter(
+    (one) => !keys.some(({ start, end }) => one.start < end && one.end > start),
+  );
+  return { keys: [...keys, ...others], passed: null };
 }
 
 /** Password, query, and parts of the path that are keys by their form. */

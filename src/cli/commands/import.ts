@@ -12,6 +12,7 @@ import type { Program } from '../../import/launch.ts';
 import { copiesBeside, gitAbove } from '../../import/leftovers.ts';
 import { type Plan, planImport } from '../../import/plan.ts';
 import { type ReadFile, readWhole } from '../../import/replace-file.ts';
+import { statePlace } from '../../state-place.ts';
 import { createSealer } from '../../secret/sealer.ts';
 import { keySourceOf } from '../../wiring/places.ts';
 import { addReasonOption, askOf, type Call } from '../command.ts';
@@ -75,8 +76,9 @@ export async function run(given: Call): Promise<Exit> {
 async function makePlan(call: Call, files: ReadonlyMap<string, ReadFile>): Promise<Plan> {
   const { io } = call;
   const home = io.env['HOME'] ?? io.directory;
+  for (const { file, uid } of files.values()) refuseForeign(file, uid);
   const configs = [...files.values()].map(({ file, bytes }) => readConfig({ file, bytes, home }));
-  const program = thisProgram();
+  const program = thisProgram(call);
   if (/[\\/]_npx[\\/]/.test(program.script)) {
     throw new RotatedError('refused', 'This rotate runs from the cache of npx, which is emptied.', {
       next: 'Install it, so that the configs can name it: npm install --global rotated',
@@ -220,6 +222,15 @@ async function readAll(names: readonly string[]): Promise<ReadonlyMap<string, Re
   return files;
 }
 
+/** Its clients run as its owner, who may not have keys out of another account's state. */
+function refuseForeign(file: string, uid: number): void {
+  const own = process.getuid?.();
+  if (own === undefined || uid === own) return;
+  throw new RotatedError('refused', `${file} belongs to another account (uid ${uid}).`, {
+    next: 'Run this as that account: its clients get no key out of the state of another.',
+  });
+}
+
 /** Whoever never named a folder for policies has a home for them, not whatever folder the terminal is in. */
 function withHomeOfPolicies(call: Call): Call {
   const { io, options } = call;
@@ -237,13 +248,21 @@ function makeFolder(folder: string): void {
 }
 
 /** A client knows neither our PATH nor our folder. */
-function thisProgram(): Program {
+function thisProgram(call: Call): Program {
   // From the sources of a checkout, and from what a package was built to.
   const candidates = ['../../../bin/rotate.js', '../../../../bin/rotate.js'].map((up) =>
     fileURLToPath(new URL(up, import.meta.url)),
   );
   const script = candidates.find((file) => existsSync(file)) ?? candidates[0] ?? '';
-  return { node: process.execPath, script };
+  const { state } = placesOf(call);
+  const { HOME } = call.io.env;
+  // A client started from a desktop has nothing of the shell's environment.
+  const usual = HOME === undefined ? null : statePlace(undefined, { HOME }, call.io.directory);
+  return {
+    node: process.execPath,
+    script,
+    options: state === usual ? [] : ['--state', state],
+  };
 }
 
 async function agrees({ io }: Call, changes: number): Promise<boolean> {

@@ -55,7 +55,7 @@ deployment.machine.own(owner.fence);
 const ask = { actor: { id: 'test', channel: 'command', proven: true }, reason: null } as const;
 const read = await readWhole(path.join(home, '.claude.json'), configBytesMax);
 const plan = await planImport({
-  program: { node: process.execPath, script: '/opt/rotated/bin/rotate.js' },
+  program: { node: process.execPath, script: '/opt/rotated/bin/rotate.js', options: [] },
   searchPath: '',
   configs: [readConfig({ file: read.file, bytes: read.bytes, home })],
   policies: knownPolicies(policies),

@@ -1,11 +1,16 @@
 /** What the tests of an import share: plans without a backend, and what an entry means once its values are filled in. */
-import { environmentOf, renderLaunch } from '../../gate/entry.ts';
+import { entryOf } from '../../cli/wrap.ts';
+import { type Entry, type Launch, renderLaunch } from '../../gate/entry.ts';
 import type { Fields, Secret } from '../../secret/secret.ts';
 import { type ConfigFile, readConfig } from '../config-file.ts';
 import { type KnownPolicy, type Plan, planImport, type PlanOptions } from '../plan.ts';
 import { applyEdits } from '../rewrite.ts';
 
-export const program = { node: '/opt/node/bin/node', script: '/opt/rotated/bin/rotate.js' };
+export const program = {
+  node: '/opt/node/bin/node',
+  script: '/opt/rotated/bin/rotate.js',
+  options: [],
+};
 
 export interface Held {
   readonly items: Map<string, Fields>;
@@ -59,23 +64,13 @@ export interface EntryJson {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** What `wrap` starts for an entry, values and all: to be compared with what stood there before. */
-export function meaning(entry: EntryJson, values: ReadonlyMap<string, Secret>) {
-  const [, , , , sign = '', ...rest] = entry.args ?? [];
-  const env = environmentOf(entry.env ?? {});
-  if (sign === '--') {
-    const [command = '', ...args] = rest;
-    const launch = { kind: 'process', command, args, cwd: '/', env, files: [] } as const;
-    return renderLaunch(launch, values);
-  }
-  const [url = '', ...pairs] = rest;
-  const headers = Object.fromEntries(
-    pairs
-      .filter((word) => word !== '--header')
-      .map((pair) => {
-        const at = pair.indexOf('=');
-        return [pair.slice(0, at), pair.slice(at + 1)];
-      }),
-  );
-  return renderLaunch({ kind: 'remote', url, headers }, values);
+/** What `wrap` makes of an entry, as the client starts it. */
+export function wrapped(entry: EntryJson, directory = '/home/anna'): Entry {
+  const [, , ...words] = entry.args ?? [];
+  return entryOf(words, entry.env ?? {}, directory);
+}
+
+/** What is started for an entry, values and all: to be compared with what stood there before. */
+export function meaning(entry: EntryJson, values: ReadonlyMap<string, Secret>): Launch {
+  return renderLaunch(wrapped(entry).launch, values);
 }
