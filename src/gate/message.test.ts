@@ -6,6 +6,7 @@ import {
   errorFrame,
   frameOf,
   gateErrors,
+  idAtEnds,
   type Message,
   paramOf,
   parseRange,
@@ -224,5 +225,44 @@ describe('the parts of params', () => {
     const bare = readMessage(Buffer.from('{"jsonrpc":"2.0","method":"a"}')) as Message;
     expect(paramOf(bare, 'requestId')).toBeNull();
     expect(cancelledId(bare)).toBeNull();
+  });
+});
+
+describe('the two ends of a frame that is too large', () => {
+  const endsOf = (kind: 'request' | 'response', text: string) =>
+    idAtEnds(kind, Buffer.from(text.slice(0, 60)), Buffer.from(`${text.slice(-60)}\n`));
+  const body = `{"name":"x","id":99,"a":{"id":98},"b":"${'y'.repeat(200)}"}`;
+
+  test.each([
+    ['a request', 'request', `{"method":"a","params":${body},"jsonrpc":"2.0","id":5}`, '5'],
+    ['its answer', 'response', `{"result":${body},"jsonrpc":"2.0","id":5}`, '5'],
+    [
+      'one with the version last',
+      'response',
+      `{"result":${body},"id":"r-5","jsonrpc":"2.0"}`,
+      '"r-5',
+    ],
+    [
+      'one with both first',
+      'request',
+      `{"jsonrpc":"2.0","id":"\\u0061b","method":"a","params":${body}}`,
+      '"ab',
+    ],
+    ['one with both first, turned', 'response', `{"id":3,"jsonrpc":"2.0","error":${body}}`, '3'],
+    ['one with the id first', 'request', ` { "id" : -7 , "method":"a","params":${body}}`, '-7'],
+  ] as const)('tell whose it was: %s', (_, kind, text, id) => {
+    expect(endsOf(kind, text)).toBe(id);
+    // The client's ids and the server's own are two rows of numbers.
+    expect(endsOf(kind === 'request' ? 'response' : 'request', text)).toBeNull();
+  });
+
+  test.each([
+    ['a notification', `{"jsonrpc":"2.0","method":"a","params":${body}}`],
+    ['one that ends within another id', `{"method":"a","params":{"b":${body},"id":5}}`],
+    ['what is no message', 'x'.repeat(500)],
+    ['what is no message but ends like one', `${'x'.repeat(500)},"id":5}`],
+  ])('tell nothing of %s', (_, text) => {
+    expect(endsOf('request', text)).toBeNull();
+    expect(endsOf('response', text)).toBeNull();
   });
 });

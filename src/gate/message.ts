@@ -120,6 +120,25 @@ export function cancelledId(message: Message): string | null {
   return range === null ? null : canonicalId(message.bytes, range);
 }
 
+/**
+ * The id of a frame of which only the two ends are left, as `canonicalId`; null where it is no such message. SDKs write
+ * the id at one of the ends, and begin with what tells a request from an answer.
+ */
+export function idAtEnds(kind: 'request' | 'response', head: Buffer, tail: Buffer): string | null {
+  const id = String.raw`"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)`;
+  const version = String.raw`"jsonrpc"\s*:\s*"2\.0"`;
+  const telling = kind === 'request' ? 'method' : '(?:result|error)';
+  const first = new RegExp(
+    String.raw`^\s*\{\s*(?:(?:${version}|${id})\s*,\s*){0,2}"${telling}"\s*:`,
+  ).exec(head.toString('utf8'));
+  if (first === null) return null;
+  const last = new RegExp(String.raw`${id}\s*(?:,\s*${version}\s*)?\}\s*$`);
+  const found = first[1] ?? last.exec(tail.toString('utf8'))?.[1];
+  if (found === undefined) return null;
+  const text = Buffer.from(found);
+  return canonicalId(text, { start: 0, end: text.length });
+}
+
 /** The JSON text of a range, parsed. Throws SyntaxError where the server wrote something else. */
 export function parseRange(bytes: Buffer, range: Range): unknown {
   return JSON.parse(bytes.toString('utf8', range.start, range.end)) as unknown;

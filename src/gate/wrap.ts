@@ -4,7 +4,7 @@ import type { Clock, Random } from '../clock.ts';
 import type { Entry } from './entry.ts';
 import { createFrames } from './frames.ts';
 import type { LinkEnd, StartLink } from './link.ts';
-import { errorFrame, gateErrors } from './message.ts';
+import { errorFrame, gateErrors, idAtEnds } from './message.ts';
 import { createSession } from './session/create.ts';
 import { idText } from './session/path.ts';
 import type { GateLog } from './session/session.ts';
@@ -44,15 +44,12 @@ export async function wrap(options: WrapOptions): Promise<LinkEnd> {
     random,
     log,
   });
-  const frames = createFrames((head) => {
+  const frames = createFrames((head, tail) => {
     log.warn({}, 'the client sent a frame that is too large: dropped');
-    const id = /^\s*\{\s*(?:"jsonrpc"\s*:\s*"2.0"\s*,\s*)?"id"\s*:\s*("[^"\\]*"|\d+)/.exec(
-      head.toString('utf8'),
-    )?.[1];
-    if (id === undefined) return;
-    const text = id.startsWith('"') ? id : idText(id);
+    const id = idAtEnds('request', head, tail);
+    if (id === null) return;
     output.write(
-      errorFrame(text, gateErrors.tooLarge, 'The request is larger than the gate lets pass.'),
+      errorFrame(idText(id), gateErrors.tooLarge, 'The request is larger than the gate lets pass.'),
     );
   });
   const take = (whole: readonly Buffer[]) => {
