@@ -1,9 +1,12 @@
 /** The commands as people and scripts use them: what they print, what they exit with, what they refuse. Without a daemon. */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Clock, systemClock, systemRandom } from '../clock.ts';
+import { controlVersion } from '../control/protocol.ts';
+import { controlSocketPath, prepareSocketFolder } from '../control/socket-path.ts';
 import { commands } from './commands.ts';
 import type { Io, ProgramName } from './io.ts';
 import { main } from './main.ts';
@@ -219,7 +222,11 @@ describe('without a daemon', () => {
     expect(text.out).toMatch(/^2 of 2 old keys dead after /);
     expect(text.out).toContain('on a pastebin');
     const json = (await rotate(['--now', 'a', '--yes', '--json'])).json();
-    expect(json).toMatchObject({ ok: true, exit: 0, secrets: [{ secret: 'a', oldKey: 'dead' }] });
+    expect(json).toMatchObject({
+      ok: true,
+      exit: 'ok',
+      secrets: [{ secret: 'a', oldKey: 'dead' }],
+    });
     const [row] = json['secrets'] as { mintedAt: number; swappedAt: number; deadAt: number }[];
     expect(row?.mintedAt).toBeLessThanOrEqual(row?.swappedAt ?? 0);
     expect(row?.swappedAt).toBeLessThanOrEqual(row?.deadAt ?? 0);
@@ -340,6 +347,50 @@ describe('without a daemon', () => {
     const failed = await rotate(['run', 'a']);
     expect(failed.code, failed.out + failed.err).toBe(4);
     expect((await rotate(['read', 'a', '--field', 'value'])).out).toBe(before);
+  });
+
+  test('an old key that its issuer will not end is exit 5, and is named as owed', async () => {
+    const issuer = `
+      import { readFileSync } from 'node:fs';
+      const { call } = JSON.parse(readFileSync(0, 'utf8'));
+      const value = String(process.pid);
+      const answers = {
+        mint: { ref: value, fields: { value } },
+        verify: { ok: true },
+        revoke: { error: { code: 'unavailable', effect: 'none' } },
+      };
+      console.log(JSON.stringify(answers[call]));
+    `;
+    writeFileSync(path.join(folder, 'schedules', 'issuer.mjs'), issuer, { mode: 0o600 });
+    const command = JSON.stringify([process.execPath, './issuer.mjs']);
+    writeFileSync(
+      path.join(folder, 'schedules', 'a.yaml'),
+      `secrets:\n  a:\n    provider: { use: exec, command: ${command}, crashClass: blind }\n    backend: local://a\n    every: 30d\n    grace: 0s\n`,
+    );
+    expect((await rotate(['run', 'a'])).code).toBe(0);
+    const run = await rotate(['run', 'a']);
+    expect(run.code, run.out + run.err).toBe(5);
+    expect(run.out).toMatch(/owes|owed/);
+    const now = await rotate(['--now', 'a', '--yes', '--wait', '0s', '--json']);
+    expect(now.code, now.out + now.err).toBe(5);
+    expect(now.json()).toMatchObject({ ok: false, exit: 'debts' });
+  });
+
+  test('a daemon that says hello and then nothing is exit 7', async () => {
+    policy('a');
+    await rotate(['run', 'a']);
+    const state = path.join(folder, '.local/state/rotated');
+    const socket = controlSocketPath(state);
+    prepareSocketFolder(socket);
+    const mute = createServer((line) => {
+      cleanups.push(() => line.destroy());
+      line.write(`${JSON.stringify({ rotated: '0', control: controlVersion, pid: 1 })}\n`);
+    });
+    await new Promise<void>((resolve) => mute.listen(socket, resolve));
+    cleanups.push(() => mute.close());
+    const asked = await rotate(['status']);
+    expect(asked.code, asked.out + asked.err).toBe(7);
+    expect(asked.err).toContain('daemon-silent');
   });
 
   test('rollback within the grace brings the old credential back', async () => {

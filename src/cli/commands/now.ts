@@ -10,7 +10,7 @@ import {
   selectorOrUsage,
 } from '../command.ts';
 import { withService } from '../connect.ts';
-import { type Exit, exitCodes, worst } from '../exit.ts';
+import { type Exit, worst } from '../exit.ts';
 import { follow, type Outcome } from '../follow.ts';
 import { addWaitOption, waitOf } from '../outcomes.ts';
 import { plural, table } from '../print.ts';
@@ -101,7 +101,7 @@ function report(
   const live = incident.secrets.some((one) => one.oldKey === 'still live');
   const exit = worst([...outcomes.map((one) => one.exit), ...(live ? (['debts'] as const) : [])]);
   if (options.json === true) {
-    io.out(`${JSON.stringify({ ok: exit === 'ok', exit: exitCodes[exit], note, ...incident })}\n`);
+    io.out(`${JSON.stringify({ ok: exit === 'ok', exit, note, ...incident })}\n`);
   } else if (options['markdown'] === true) io.out(incidentMarkdown(incident));
   else io.out(incidentText(incident, io.columns));
   return exit;
