@@ -133,7 +133,7 @@ export function idAtEnds(kind: 'request' | 'response', head: Buffer, tail: Buffe
   ).exec(head.toString('utf8'));
   if (first === null) return null;
   const last = new RegExp(String.raw`${id}\s*(?:,\s*${version}\s*)?\}\s*$`);
-  const found = first[1] ?? last.exec(tail.toString('utf8'))?.[1];
+  const found = new RegExp(id).exec(first[0])?.[1] ?? last.exec(tail.toString('utf8'))?.[1];
   if (found === undefined) return null;
   const text = Buffer.from(found);
   return canonicalId(text, { start: 0, end: text.length });
