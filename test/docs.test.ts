@@ -80,6 +80,7 @@ interface Use {
   readonly prints?: RegExp;
 }
 
+const granting = 'src/daemon/gate.test.ts grants, lists and revokes';
 const name = { NAME: 'first-token' };
 const copy = { COPY: 'audit.jsonl' };
 
@@ -106,6 +107,10 @@ const uses: Readonly<Record<string, Use>> = {
   'rotate status NAME': { run: true, replace: name, prints: /first-token: generation/ },
   'rotate status --watch': { onlyRead: 'it never ends' },
   'rotate doctor': { run: true, prints: /The audit trail is whole/ },
+  'rotate allow --list': { onlyRead: granting },
+  'rotate allow search': { onlyRead: granting },
+  'rotate allow search local://mcp/search -- npx -y some-search-mcp': { onlyRead: granting },
+  'rotate allow search --revoke': { onlyRead: granting },
   'rotate audit --follow': { onlyRead: 'it never ends' },
   'rotate supply postgres-admin --field url': {
     run: true,
