@@ -37,14 +37,23 @@ export async function deploy(subject: Case): Promise<Deployment> {
   await chmod(folder, 0o700);
   await mkdir(policies, { mode: 0o700 });
   await writeFile(path.join(policies, 'case.yaml'), policyOf(subject), { mode: 0o600 });
-  const places = ['--state', state, '--policies', policies, '--key', key];
-  const daemon = startDaemon(places);
+  await using made = new AsyncDisposableStack();
+  made.defer(() => rm(folder, { recursive: true, force: true }));
+  const daemon = startDaemon(['--state', state, '--policies', policies, '--key', key]);
+  // Whatever becomes of this process, the daemon does not outlive it.
+  const kill = () => daemon.child.kill('SIGKILL');
+  process.once('exit', kill);
+  made.defer(async () => {
+    process.off('exit', kill);
+    await daemon.stop();
+  });
   const log = () =>
     [
       ...daemon.lines.slice(-logLinesKept).map((line) => JSON.stringify(line)),
       daemon.errors(),
     ].join('\n');
   const { service, close } = await connect(state, log);
+  made.defer(close);
   const adminName = `${subject.name}-admin`;
   const fields = Object.fromEntries(
     Object.entries(subject.admin).map(([name, value]) => [name, new Secret(value)]),
@@ -52,6 +61,7 @@ export async function deploy(subject: Case): Promise<Deployment> {
   const rotate = async () => finish(service, await service.run(one(subject.name), ask), log);
   await finish(service, [await service.supply(adminName, fields, ask)], log);
   await rotate();
+  const owned = made.move();
   return {
     state,
     log,
@@ -62,11 +72,7 @@ export async function deploy(subject: Case): Promise<Deployment> {
         Object.entries(fields).map(([name, value]) => [name, value.reveal()]),
       );
     },
-    async [Symbol.asyncDispose]() {
-      close();
-      await daemon.stop();
-      await rm(folder, { recursive: true, force: true });
-    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
 

@@ -1,4 +1,5 @@
 /** Callers that call without pause, as agents do, and count: a wrong answer is a failed call. */
+import { setImmediate as turn } from 'node:timers/promises';
 import type { Client } from '@modelcontextprotocol/client';
 import type { Case } from './case.ts';
 
@@ -8,13 +9,15 @@ export interface Load {
   readonly inFlight: () => number;
   /** The first few, in words. */
   readonly failures: readonly string[];
-  /** Returns when so many more calls are answered. */
+  /** Returns when so many more calls are answered, or the callers gave up. */
   more(calls: number): Promise<void>;
   /** Returns when the last call is answered. */
   stop(): Promise<void>;
 }
 
 const failuresKept = 5;
+/** A run with so many says enough. */
+const failuresMost = 1_000;
 
 /** So many callers on each client. */
 export function startLoad({ call }: Case, clients: readonly Client[], callersEach: number): Load {
@@ -24,7 +27,7 @@ export function startLoad({ call }: Case, clients: readonly Client[], callersEac
   const stopping = new AbortController();
 
   async function work(client: Client): Promise<void> {
-    while (!stopping.signal.aborted) {
+    while (!stopping.signal.aborted && counts.failed < failuresMost) {
       counts.turns += 1;
       counts.inFlight += 1;
       try {
@@ -32,6 +35,8 @@ export function startLoad({ call }: Case, clients: readonly Client[], callersEac
       } catch (error) {
         counts.failed += 1;
         if (failures.length < failuresKept) failures.push(String(error));
+        // A client that is closed refuses at once: the rest of this process must get its turn.
+        await turn();
       }
       counts.inFlight -= 1;
       counts.calls += 1;
@@ -42,18 +47,20 @@ export function startLoad({ call }: Case, clients: readonly Client[], callersEac
   const callers = clients.flatMap((client) =>
     Array.from({ length: callersEach }, () => work(client)),
   );
+  const ended = Promise.all(callers);
   return {
     calls: () => counts.calls,
     failed: () => counts.failed,
     inFlight: () => counts.inFlight,
     failures,
-    more: (calls) =>
-      new Promise((done) => {
-        waiting.push({ calls: counts.calls + calls, done });
-      }),
+    more: async (calls) => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      waiting.push({ calls: counts.calls + calls, done: resolve });
+      await Promise.race([promise, ended]);
+    },
     stop: async () => {
       stopping.abort();
-      await Promise.all(callers);
+      await ended;
     },
   };
 }

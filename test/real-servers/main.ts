@@ -10,6 +10,9 @@ const cases = {
   perplexity: () => keyCase(perplexity),
 };
 
+// Ended early, it still takes its processes with it.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
+
 await runCheck<{ cases: readonly CaseResult[] }>({
   name: 'real-servers',
   async run({ args, progress }) {
