@@ -118,13 +118,16 @@ describe('frames', () => {
 describe('a batch', () => {
   test('writes every byte in the order in which frames were added, whatever memory they lie in', () => {
     const step = fc.oneof(
-      fc.record({ from: fc.nat(60), length: fc.nat(20) }),
+      fc.record({ from: fc.nat(60), length: fc.nat(20), isOther: fc.boolean() }),
       fc.constant('fresh' as const),
       fc.constant('flush' as const),
     );
     fc.assert(
       fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
-        const chunk = Buffer.from(Array.from({ length: 80 }, (_, at) => at));
+        // Two pieces of memory of their own, with the same offsets.
+        const [chunk, other] = [0, 100].map((first) =>
+          Buffer.from(Uint8Array.from({ length: 80 }, (_, at) => first + at).buffer),
+        ) as [Buffer, Buffer];
         const written: Buffer[] = [];
         const wanted: Buffer[] = [];
         const batch = createBatch((bytes) => written.push(bytes));
@@ -134,7 +137,7 @@ describe('a batch', () => {
             const frame =
               one === 'fresh'
                 ? Buffer.from([200, 201])
-                : chunk.subarray(one.from, one.from + one.length);
+                : (one.isOther ? other : chunk).subarray(one.from, one.from + one.length);
             wanted.push(frame);
             batch.add(frame);
           }
