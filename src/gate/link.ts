@@ -27,6 +27,8 @@ export interface Link {
   /** Stops and goes on reading from the server: the client does not keep up. */
   pause(): void;
   resume(): void;
+  /** Nothing more will be sent; what it was sent it still answers. */
+  endInput(): void;
   /**
    * gentle: end of input, later TERM, later KILL. now: KILL at once. Resolves when nothing of it runs any more. May be
    * called again to hurry.

@@ -67,6 +67,7 @@ function running(
   const [input, output] = [stdin, stdout];
   const ended = Promise.withResolvers<LinkEnd>();
   let stopping: 'gentle' | 'now' | null = null;
+  let isInputEnded = false;
   let failure: LinkEnd | null = null;
   const timers = new Set<NodeJS.Timeout>();
 
@@ -112,7 +113,7 @@ function running(
     signalGroup(pid, 'SIGKILL');
     ended.resolve(
       failure ?? {
-        why: stopping === null ? 'exited' : 'closed',
+        why: stopping === null && !isInputEnded ? 'exited' : 'closed',
         exitCode,
         signal,
         message: null,
@@ -144,6 +145,10 @@ function running(
       if (stopping === null) stdout.pause();
     },
     resume: () => stdout.resume(),
+    endInput() {
+      isInputEnded = true;
+      stdin.end();
+    },
     async stop(how) {
       stop(how);
       return ended.promise;
@@ -158,6 +163,7 @@ function failedLink(launch: ProcessLaunch, error: unknown): Link {
     send: () => true,
     pause: () => undefined,
     resume: () => undefined,
+    endInput: () => undefined,
     stop: async () => end,
     ended: Promise.resolve(end),
   };

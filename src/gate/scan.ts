@@ -120,7 +120,9 @@ export function canonicalId(bytes: Buffer, range: Range): string | null {
   if (count !== null) return String(count);
   const text = bytes.toString('latin1', range.start, range.end);
   const value: unknown = parsed(text);
-  return typeof value === 'number' ? String(value) : null;
+  if (typeof value !== 'number') return null;
+  // Beyond what a double holds, several numbers would become one.
+  return /^-?\d+$/.test(text) && !Number.isSafeInteger(value) ? text : String(value);
 }
 
 /** What nearly every id is: a whole number of few digits. Null where it is anything else. */

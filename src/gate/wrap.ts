@@ -62,7 +62,8 @@ export async function wrap(options: WrapOptions): Promise<LinkEnd> {
   });
   // The client is gone: nobody reads what would still be said.
   input.on('error', () => session.clientClosed());
-  output.on('error', () => session.stop());
+  // EPIPE: nobody reads any more; the server still gets its chance to end by itself.
+  output.on('error', () => session.clientClosed());
   errors.on('error', () => undefined);
   output.on('drain', () => session.clientDrained());
   options.stop.addEventListener('abort', () => session.clientClosed(), { once: true });

@@ -4,79 +4,105 @@ import { eachMember, type Range, stringAt, valueAt } from '../scan.ts';
 import type { Running } from './running.ts';
 
 export interface Affinity {
-  /** Whether an answer among these bytes may hand something out: asked once for all that came together. */
+  /** Whether a message among these bytes may hand something out: asked once for all that came together. */
   concerns(bytes: Buffer): boolean;
-  learn(running: Running, answer: Message): void;
+  /** From an answer, or a notification about a task. */
+  learn(running: Running, message: Message): void;
   /** The process that must get this request; null where any can. */
   ownerOf(request: Message): Running | null;
-  /** Rounds of a multi-round-trip request that the client has not come back with. */
-  openRounds(running: Running): number;
+  /** The request is on its way to its owner: a round is answered once, the next has a state of its own. */
+  used(request: Message): void;
+  /** Rounds that the client has not come back with, and tasks that are not known to have ended. */
+  open(running: Running): number;
   forget(running: Running): void;
+}
+
+interface Handed {
+  readonly owner: Running;
+  readonly isOpen: boolean;
 }
 
 /** A client that asks for pages and never comes back must not fill the memory. */
 const keptMost = 10_000;
 const markers = ['"nextCursor"', '"requestState"', '"taskId"'].map((text) => Buffer.from(text));
+const ended: ReadonlySet<string | null> = new Set(['completed', 'failed', 'cancelled']);
 
 export function createAffinity(): Affinity {
-  const owners = new Map<string, Running>();
+  const handed = new Map<string, Handed>();
 
-  function keep(key: string, running: Running): void {
-    owners.delete(key);
-    owners.set(key, running);
-    for (const oldest of owners.keys()) {
-      if (owners.size <= keptMost) break;
-      owners.delete(oldest);
+  function keep(key: string, one: Handed): void {
+    handed.delete(key);
+    handed.set(key, one);
+    for (const oldest of handed.keys()) {
+      if (handed.size <= keptMost) break;
+      handed.delete(oldest);
     }
+  }
+
+  function keyOf(request: Message): string | null {
+    const state = stringParam(request, 'requestState');
+    if (state !== null) return `round ${state}`;
+    if (request.method?.startsWith('tasks/') === true) {
+      const task = stringParam(request, 'taskId');
+      return task === null ? null : `task ${task}`;
+    }
+    const cursor = paramOf(request, 'cursor');
+    return cursor === null ? null : `cursor ${stringAt(request.bytes, cursor) ?? ''}`;
   }
 
   return {
     concerns: (bytes) => markers.some((marker) => bytes.includes(marker)),
-    learn(running, { bytes, result }) {
-      if (result === null) return;
-      for (const [kind, value] of handedOut(bytes, result)) keep(`${kind} ${value}`, running);
+    learn(running, message) {
+      for (const [key, isOpen, isNew] of handedOut(message)) {
+        // The owner of a task is whoever began it, whoever speaks of it later.
+        const owner = isNew ? running : (handed.get(key)?.owner ?? running);
+        keep(key, { owner, isOpen });
+      }
     },
     ownerOf(request) {
-      if (owners.size === 0) return null;
-      const state = stringParam(request, 'requestState');
-      if (state !== null) {
-        const key = `round ${state}`;
-        const owner = owners.get(key) ?? null;
-        // Each round is answered once; the next one has a state of its own.
-        owners.delete(key);
-        return owner;
-      }
-      if (request.method?.startsWith('tasks/') === true) {
-        const task = stringParam(request, 'taskId');
-        return task === null ? null : (owners.get(`task ${task}`) ?? null);
-      }
-      const cursor = paramOf(request, 'cursor');
-      if (cursor === null) return null;
-      return owners.get(`cursor ${stringAt(request.bytes, cursor) ?? ''}`) ?? null;
+      if (handed.size === 0) return null;
+      const key = keyOf(request);
+      return key === null ? null : (handed.get(key)?.owner ?? null);
     },
-    openRounds(running) {
+    used(request) {
+      if (handed.size === 0) return;
+      const key = keyOf(request);
+      if (key?.startsWith('round ') === true) handed.delete(key);
+    },
+    open(running) {
       let count = 0;
-      for (const [key, owner] of owners) if (owner === running && key.startsWith('round ')) count++;
+      for (const { owner, isOpen } of handed.values()) if (isOpen && owner === running) count++;
       return count;
     },
     forget(running) {
-      for (const [key, owner] of owners) if (owner === running) owners.delete(key);
+      for (const [key, { owner }] of handed) if (owner === running) handed.delete(key);
     },
   };
 }
 
-function handedOut(bytes: Buffer, result: Range): readonly (readonly [string, string])[] {
-  const found: (readonly [string, string])[] = [];
-  const note = (kind: string, range: Range | null) => {
-    const text = stringAt(bytes, range);
-    if (text !== null) found.push([kind, text]);
-  };
+type Found = readonly [key: string, isOpen: boolean, isNew: boolean];
+
+function handedOut(message: Message): readonly Found[] {
+  const { bytes, result, params } = message;
+  if (result === null) {
+    const isStatus = message.method?.startsWith('notifications/tasks') === true;
+    return isStatus && params !== null ? taskIn(bytes, params, false) : [];
+  }
+  const found: Found[] = [];
   eachMember(bytes, result, (key, value) => {
-    if (key === 'nextCursor') note('cursor', value);
-    else if (key === 'requestState') note('round', value);
-    // 2025-11-25 puts it into `task`, the extension of 2026-07-28 beside `resultType`.
-    else if (key === 'taskId') note('task', value);
-    else if (key === 'task') note('task', valueAt(bytes, value, 'taskId'));
+    const text = stringAt(bytes, value);
+    if (key === 'nextCursor' && text !== null) found.push([`cursor ${text}`, false, true]);
+    else if (key === 'requestState' && text !== null) found.push([`round ${text}`, true, true]);
+    else if (key === 'task') found.push(...taskIn(bytes, value, true));
   });
-  return found;
+  // 2025-11-25 puts a new task into `task`; whoever asks for one, and the extension of 2026-07-28, gets it as the result.
+  const isNew = stringAt(bytes, valueAt(bytes, result, 'resultType')) === 'task';
+  return [...found, ...taskIn(bytes, result, isNew)];
+}
+
+function taskIn(bytes: Buffer, range: Range, isNew: boolean): readonly Found[] {
+  const id = stringAt(bytes, valueAt(bytes, range, 'taskId'));
+  if (id === null) return [];
+  const status = stringAt(bytes, valueAt(bytes, range, 'status'));
+  return [[`task ${id}`, !ended.has(status), isNew]];
 }

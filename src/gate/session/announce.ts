@@ -1,33 +1,37 @@
 /** What a client is told when another process takes over: changed lists, and updates that may have been missed between. */
 import { frameOf, readMessage } from '../message.ts';
 import { type Carried, listenedBy } from './carried.ts';
-import { changedListings, type Listing, memberOf } from './compare.ts';
+import { changedListings, type Listing, listings, memberOf } from './compare.ts';
 import type { Call } from './path.ts';
 import type { Known } from './prepare.ts';
 
-/** `before` null: nobody could be asked what it was, so a client that cares is told to look. */
+/**
+ * `before` null: nobody could be asked what it was, so a client that cares is told to look. `said`: methods of the
+ * notifications with which the new process itself has said that its lists changed while it was made ready.
+ */
 export function announcements(
   before: Known | null,
   after: Known,
   carried: Carried,
   listens: readonly Call[],
+  said: ReadonlySet<string>,
 ): readonly Buffer[] {
-  const changed: readonly Listing[] =
-    before === null ? [] : changedListings(before.offer, after.offer);
-  const isLegacy = carried.initialize !== null;
-  return isLegacy
-    ? forSession(changed, after, carried)
-    : listens.flatMap((call) => forListen(changed, call));
+  const differs = before === null ? listings : changedListings(before.offer, after.offer);
+  const changed = listings.filter(
+    (listing) =>
+      (differs.includes(listing) || said.has(methodOf(listing))) &&
+      memberOf(memberOf(after.identity.capabilities, listing), 'listChanged') === true,
+  );
+  return carried.initialize === null
+    ? listens.flatMap((call) => forListen(changed, call))
+    : forSession(changed, carried);
 }
 
-function forSession(changed: readonly Listing[], after: Known, carried: Carried): Buffer[] {
-  const advertised = changed.filter(
-    (listing) => memberOf(memberOf(after.identity.capabilities, listing), 'listChanged') === true,
-  );
+function forSession(changed: readonly Listing[], { setup }: Carried): Buffer[] {
   return [
-    ...advertised.map((listing) => frameOf({ method: `notifications/${listing}/list_changed` })),
+    ...changed.map((listing) => frameOf({ method: methodOf(listing) })),
     // One for each: between the two processes one may have gone unsaid.
-    ...[...carried.subscriptions.keys()].map((uri) =>
+    ...[...setup.subscriptions.keys()].map((uri) =>
       frameOf({ method: 'notifications/resources/updated', params: { uri } }),
     ),
   ];
@@ -49,11 +53,13 @@ function forListen(changed: readonly Listing[], call: Call): Buffer[] {
   return [
     ...changed
       .filter((listing) => isHeard[listing])
-      .map((listing) =>
-        frameOf({ method: `notifications/${listing}/list_changed`, params: { _meta } }),
-      ),
+      .map((listing) => frameOf({ method: methodOf(listing), params: { _meta } })),
     ...listened.uris.map((uri) =>
       frameOf({ method: 'notifications/resources/updated', params: { _meta, uri } }),
     ),
   ];
+}
+
+function methodOf(listing: Listing): string {
+  return `notifications/${listing}/list_changed`;
 }

@@ -1,11 +1,12 @@
 /** What the parts of a session share: its processes, what it has learnt, and what it says of itself. */
+import type { LinkEnd } from '../link.ts';
 import type { ByteRedactor } from '../redaction.ts';
-import type { InstanceStatus, Resolved } from '../source.ts';
+import type { Generations, InstanceStatus, Resolved } from '../source.ts';
 import type { Affinity } from './affinity.ts';
 import type { Learning } from './carried.ts';
 import type { Hold } from './hold.ts';
 import type { Call } from './path.ts';
-import { orAbort, unfit, type Known } from './prepare.ts';
+import { type Known, orAbort, unfit } from './prepare.ts';
 import type { Processes, Routing } from './routing.ts';
 import type { Running } from './running.ts';
 import type { SessionOptions } from './session.ts';
@@ -25,6 +26,8 @@ export interface Body {
   preparing: Running | null;
   /** What stands behind the references, as last asked. */
   latest: Resolved | null;
+  /** What the process that serves has, or had when it ended. */
+  served: Generations;
   problem: InstanceStatus['problem'];
   /** No process runs, and none is to run before the next call. */
   isIdle: boolean;
@@ -34,18 +37,21 @@ export interface Body {
   readonly orphans: Call[];
   /** Monotonic. */
   lastCallAtMs: number;
+  /** The process that served has ended by itself: what whoever starts another one says of it. */
+  lastEnd: LinkEnd | null;
 }
 
 export function report(body: Body): void {
-  const { processes, options } = body;
+  const { processes, options, served, latest } = body;
   const running = [processes.serving, ...processes.old].filter((one) => one !== null);
   hide(body);
   options.source.report({
     state: body.isIdle && running.length === 0 ? 'idle' : 'serving',
-    generations: oldest(
-      running.map((one) => one.resolved.generations),
-      body.latest,
-    ),
+    generations: oldest([
+      ...running.map((one) => one.resolved.generations),
+      // One that is idle takes the newest at its next call; one that is being replaced has not got there yet.
+      ...(processes.serving === null ? [body.isIdle ? (latest?.generations ?? {}) : served] : []),
+    ]),
     problem: body.problem,
   });
 }
@@ -76,9 +82,19 @@ export async function within<T>(
   }
 }
 
+/** Calls that somebody waits for: an open listen is not one. */
+export function owesAnswers(running: Running): boolean {
+  for (const call of running.calls.values()) if (!call.isListen) return true;
+  return false;
+}
+
 /** True where the process owes nothing to anybody. */
 export function isSettled({ affinity }: Body, running: Running): boolean {
-  return running.calls.size === 0 && running.asked.size === 0 && affinity.openRounds(running) === 0;
+  return !owesAnswers(running) && running.asked.size === 0 && affinity.open(running) === 0;
+}
+
+export function listensOf(running: Running): readonly Call[] {
+  return [...running.calls.values()].filter((call) => call.isListen);
 }
 
 /** What waited goes on its way, in order. */
@@ -86,5 +102,14 @@ export function releaseHeld({ hold, routing, options }: Body): void {
   for (const frame of hold.release()) {
     if (!hold.keep(frame)) routing.fromClient(frame);
   }
-  if (!routing.flush()) options.client.hold(true);
+  // Whoever could not keep up before may be another process than the one that serves now.
+  options.client.hold(!routing.flush());
+}
+
+/** Calls that lost their process go to the one that serves, or wait for it. */
+export function resend({ processes, routing, orphans }: Body, calls: readonly Call[]): void {
+  for (const call of calls) {
+    if (processes.serving === null) orphans.push(call);
+    else routing.send(processes.serving, call);
+  }
 }

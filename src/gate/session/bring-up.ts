@@ -1,39 +1,58 @@
 /** Starts a process and makes it ready; hands the client over to it. */
+import { renderLaunch } from '../entry.ts';
 import type { LinkEnd, LinkEvents } from '../link.ts';
+import { writeValueFile } from '../process-link.ts';
 import type { Resolved } from '../source.ts';
 import { announcements } from './announce.ts';
-import { type Body, hide, releaseHeld, within } from './body.ts';
+import { type Body, hide, listensOf, releaseHeld, within } from './body.ts';
+import { lostTools, type Identity, type Offer } from './compare.ts';
+import type { Call } from './path.ts';
 import {
+  catchUp,
   identityNow,
   introduce,
   type Known,
   listenAgain,
   mayTakeOver,
   offerOf,
+  orAbort,
   tryCredential,
   unfit,
 } from './prepare.ts';
-import { type Running, startRunning } from './running.ts';
+import { cancel, forget, type Running, startRunning, stopRunning } from './running.ts';
 
 /** How long the old process is asked what it offers before it is done without the answer. */
 const lookMs = 3_000;
+/** Some servers register their tools only after the handshake: so long a missing one may still come. */
+const lateToolsMs = 2_000;
 
 /** A process that can take over, with what its client has to be told then. */
 export interface Ready {
   readonly running: Running;
   readonly known: Known | null;
-  readonly news: readonly Buffer[];
+  news(): readonly Buffer[];
+}
+
+/** Which process is replaced, and whether the new one may be refused for what it is. */
+export interface Place {
+  /** Null where none serves. */
+  readonly before: Running | null;
+  /** False where nothing else could serve: better another version, and the client is told, than none. */
+  readonly isStrict: boolean;
 }
 
 export interface BringUp {
   /** Without waiting for anything: the client itself introduces it. */
   launch(resolved: Resolved): Running;
-  /** Throws `swap-failed`, or that the session closes; the process is stopped then. `before`: the one to be replaced. */
-  ready(resolved: Resolved, before: Running | null): Promise<Ready>;
+  /** Throws `swap-failed`, or that the session closes; the process is stopped then. */
+  ready(resolved: Resolved, place: Place): Promise<Ready>;
   /** What the process says of itself now; null where it does not answer. */
   look(running: Running): Promise<Known | null>;
   /** From here on it gets every new call; whatever waited is sent. */
   install(ready: Ready): void;
+  /** The process serves, after another one did: what the client has set up meanwhile is made up for. */
+  catchUp(running: Running): void;
+  rewriteFiles(resolved: Resolved, which: 'all' | 'reread'): void;
 }
 
 export function createBringUp(
@@ -41,7 +60,7 @@ export function createBringUp(
   nextId: () => number,
   onEnded: (running: Running, end: LinkEnd) => void,
 ): BringUp {
-  const { options, processes, carried, routing } = body;
+  const { options, processes, carried, routing, closing } = body;
   const { client, source } = options;
 
   function events(running: () => Running): LinkEvents {
@@ -78,61 +97,121 @@ export function createBringUp(
         return { identity, offer: await offerOf(running, identity, carried, signal) };
       });
     } catch {
-      body.closing.signal.throwIfAborted();
+      closing.signal.throwIfAborted();
       return null;
     }
   }
 
   async function prepare(
     running: Running,
-    before: Running | null,
+    { before, isStrict }: Place,
     signal: AbortSignal,
   ): Promise<Ready> {
     const settings = source.settings();
     const identity = await introduce(running, carried, signal);
-    if (identity === null) return { running, known: null, news: [] };
-    const offer = await offerOf(running, identity, carried, signal);
-    const known = { identity, offer };
+    if (identity === null) return { running, known: null, news: () => [] };
     const was = (before === null ? null : await look(before)) ?? body.known;
-    if (was !== null) mayTakeOver(was, known, settings);
+    const known = { identity, offer: await offered(running, identity, was?.offer ?? null, signal) };
+    if (was !== null && isStrict) mayTakeOver(was, known, settings);
     if (settings.canary !== null) await tryCredential(running, settings.canary, carried, signal);
-    const listens = [...(before?.calls.values() ?? [])].filter((call) => call.isListen);
-    await listenAgain(running, listens, signal);
-    return { running, known, news: announcements(was, known, carried, listens) };
+    const open = before === null ? body.orphans.filter((call) => call.isListen) : listensOf(before);
+    await listenAgain(running, open, signal);
+    return {
+      running,
+      known,
+      news: () => announcements(was, known, carried, listensOf(running), running.changed),
+    };
+  }
+
+  /** What it offers, once it offers what the one before did, or will not. */
+  async function offered(
+    running: Running,
+    identity: Identity,
+    before: Offer | null,
+    signal: AbortSignal,
+  ): Promise<Offer> {
+    let offer = await offerOf(running, identity, carried, signal);
+    if (before === null) return offer;
+    const patienceMs = Math.min(lateToolsMs, source.settings().startMs / 4);
+    const late = options.clock.sleep(patienceMs, signal).then(() => true);
+    late.catch(() => undefined);
+    while (lostTools(before, offer).length > 0) {
+      const changed = new Promise<false>((resolve) => {
+        running.onChanged = () => resolve(false);
+      });
+      if (await orAbort(Promise.race([changed, late]), signal)) break;
+      offer = await offerOf(running, identity, carried, signal);
+    }
+    return offer;
+  }
+
+  function rewriteFiles(resolved: Resolved, which: 'all' | 'reread'): void {
+    const filled = renderLaunch(options.entry.launch, resolved.values);
+    if (filled.kind !== 'process') return;
+    for (const file of filled.files) {
+      if (which === 'all' || file.reread) writeValueFile(file);
+    }
+  }
+
+  /** Listens that were opened, or ended, while the new process acknowledged those before. */
+  function moveListens(running: Running, open: readonly Call[]): void {
+    const ids = new Set(open.map((call) => call.id));
+    for (const call of listensOf(running)) {
+      if (!ids.has(call.id)) {
+        forget(running, call.id);
+        cancel(running, call.id, 'ended by the client');
+        continue;
+      }
+      const acknowledgement = running.heard.get(call.id);
+      if (call.isAcknowledged || acknowledgement == null) continue;
+      call.isAcknowledged = true;
+      routing.tell(acknowledgement);
+    }
+    running.heard.clear();
+    for (const call of open) routing.send(running, call);
   }
 
   return {
     launch,
     look,
-    async ready(resolved, before) {
+    async ready(resolved, place) {
       const running = launch(resolved);
       body.preparing = running;
       options.at?.('preparing');
       try {
         const { startMs } = source.settings();
-        const ready = await within(body, startMs, (signal) => prepare(running, before, signal));
+        const ready = await within(body, startMs, (signal) => prepare(running, place, signal));
         if (running.hasEnded()) throw unfit('it ended at once');
         return ready;
       } catch (error) {
         running.calls.clear();
-        await running.link.stop('gentle');
-        if (running.hasEnded() && !body.closing.signal.aborted) options.at?.('not-ready');
+        await stopRunning(running, 'gentle');
+        // Where a value stands in a file, the one that goes on would find the new one there.
+        if (place.before !== null) rewriteFiles(place.before.resolved, 'all');
         throw error;
       } finally {
-        body.preparing = null;
+        if (body.preparing === running) body.preparing = null;
       }
     },
     install({ running, known, news }) {
+      const before = processes.serving;
+      const orphans = body.orphans.splice(0);
+      const open = before === null ? orphans.filter((call) => call.isListen) : listensOf(before);
       running.isPreparing = false;
       processes.serving = running;
       body.isIdle = false;
       body.latest = running.resolved;
+      body.served = running.resolved.generations;
       body.known = known;
-      for (const frame of news) routing.tell(frame);
+      moveListens(running, open);
+      for (const frame of news()) routing.tell(frame);
+      if (known !== null) catchUp(running, carried, closing.signal);
       routing.releaseEarly(running);
-      for (const call of body.orphans.splice(0)) routing.send(running, call);
+      for (const call of orphans) if (!call.isListen) routing.send(running, call);
       releaseHeld(body);
       options.at?.('flipped');
     },
+    catchUp: (running) => catchUp(running, carried, closing.signal),
+    rewriteFiles,
   };
 }

@@ -1,16 +1,15 @@
 /** What a client has set up with its server, learnt as it passes by, and carried over to the next process. */
 import type { Message } from '../message.ts';
 import { paramOf, parseRange, stringParam } from '../message.ts';
-import { eachMember, stringAt, valueAt } from '../scan.ts';
+import { canonicalId, eachMember, type Range, valueAt } from '../scan.ts';
+import type { Call, Setup } from './path.ts';
 
 export interface Carried {
   /** Legacy: the client's own handshake; null before it, and for ever in the modern era. */
   readonly initialize: { readonly params: string; readonly result: unknown } | null;
   readonly isInitialized: boolean;
-  /** Params of the last `logging/setLevel` that was granted, as JSON text. */
-  readonly level: string | null;
-  /** URI → params, as JSON text. */
-  readonly subscriptions: ReadonlyMap<string, string>;
+  /** What was granted last. */
+  readonly setup: Readonly<Setup>;
   /** The client's last answer to `roots/list`, as JSON text. */
   readonly roots: string | null;
   /** Modern: what each request of the gate must carry, as the client does; null where it has said nothing modern. */
@@ -19,7 +18,7 @@ export interface Carried {
 
 export interface Learning extends Carried {
   /** Of a call whose answer sets something up; null where it sets up nothing. */
-  learner(message: Message): ((answer: Message) => void) | null;
+  learner(message: Message): Call['learn'];
   notified(message: Message): void;
   answered(method: string, answer: Message): void;
 }
@@ -29,15 +28,16 @@ const metaPrefix = 'io.modelcontextprotocol/';
 export function createCarried(): Learning {
   let initialize: Carried['initialize'] = null;
   let isInitialized = false;
-  let level: string | null = null;
   let roots: string | null = null;
   let meta: string | null = null;
-  const subscriptions = new Map<string, string>();
+  const setup: Setup = { level: null, subscriptions: new Map() };
 
-  /** A note is taken only where the server granted it. */
-  function granted(note: (answer: Message) => void): (answer: Message) => void {
-    return (answer) => {
-      if (answer.result !== null) note(answer);
+  /** A note is taken only where the server granted it: of the session, and of the process that did. */
+  function granted(note: (setup: Setup) => void): Call['learn'] {
+    return (answer, ofProcess) => {
+      if (answer.result === null) return;
+      note(setup);
+      note(ofProcess);
     };
   }
 
@@ -48,10 +48,7 @@ export function createCarried(): Learning {
     get isInitialized() {
       return isInitialized;
     },
-    get level() {
-      return level;
-    },
-    subscriptions,
+    setup,
     get roots() {
       return roots;
     },
@@ -61,22 +58,26 @@ export function createCarried(): Learning {
     learner(message) {
       // Once a handshake is known the era is, too: its messages need no second look.
       if (meta === null && initialize === null) meta = metaOf(message);
-      const params = paramsText(message);
       switch (message.method) {
-        case 'initialize':
-          return granted((answer) => {
-            if (answer.result === null) return;
-            initialize = { params, result: parseRange(answer.bytes, answer.result) };
+        case 'initialize': {
+          const params = paramsText(message);
+          return (answer) => {
+            const result = parsedOrNull(answer.bytes, answer.result);
+            if (result !== null) initialize = { params, result };
+          };
+        }
+        case 'logging/setLevel': {
+          const params = paramsText(message);
+          return granted((of) => {
+            of.level = params;
           });
-        case 'logging/setLevel':
-          return granted(() => {
-            level = params;
-          });
+        }
         case 'resources/subscribe':
         case 'resources/unsubscribe': {
           const uri = stringParam(message, 'uri');
           if (uri === null) return null;
-          return granted(() => {
+          const params = paramsText(message);
+          return granted(({ subscriptions }) => {
             if (message.method === 'resources/subscribe') subscriptions.set(uri, params);
             else subscriptions.delete(uri);
           });
@@ -94,6 +95,15 @@ export function createCarried(): Learning {
       roots = bytes.toString('utf8', result.start, result.end);
     },
   };
+}
+
+/** Only whoever parses it finds that a part of a message is no JSON: the other end's matter, no reason to end here. */
+function parsedOrNull(bytes: Buffer, range: Range | null): unknown {
+  try {
+    return range === null ? null : parseRange(bytes, range);
+  } catch {
+    return null;
+  }
 }
 
 function paramsText({ bytes, params }: Message): string {
@@ -131,7 +141,7 @@ export function listenedBy(message: Message): Listened {
     return range !== null && message.bytes.toString('latin1', range.start, range.end) === 'true';
   };
   const range = valueAt(message.bytes, filter, 'resourceSubscriptions');
-  const uris = range === null ? [] : parseRange(message.bytes, range);
+  const uris = parsedOrNull(message.bytes, range);
   return {
     toolsListChanged: isOn('toolsListChanged'),
     promptsListChanged: isOn('promptsListChanged'),
@@ -140,12 +150,8 @@ export function listenedBy(message: Message): Listened {
   };
 }
 
-/** The subscription that a modern notification belongs to, as JSON text of its id. */
+/** The listen that a modern notification belongs to: its `canonicalId`. */
 export function subscriptionOf(message: Message): string | null {
   const range = paramOf(message, '_meta', `${metaPrefix}subscriptionId`);
-  if (range === null) return null;
-  const text = stringAt(message.bytes, range);
-  return text === null
-    ? message.bytes.toString('latin1', range.start, range.end)
-    : JSON.stringify(text);
+  return range === null ? null : canonicalId(message.bytes, range);
 }

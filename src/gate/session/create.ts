@@ -2,9 +2,8 @@
 import { asRotatedError } from '../../errors.ts';
 import type { LinkEnd } from '../link.ts';
 import { createByteRedactor } from '../redaction.ts';
-import type { Notice } from '../source.ts';
 import { createAffinity } from './affinity.ts';
-import { type Body, report } from './body.ts';
+import { type Body, owesAnswers, releaseHeld, report } from './body.ts';
 import { createBringUp } from './bring-up.ts';
 import { createCarried } from './carried.ts';
 import { createDraining } from './draining.ts';
@@ -13,8 +12,12 @@ import type { Stage } from './path.ts';
 import { createReplacing } from './replacing.ts';
 import { createReviving } from './reviving.ts';
 import { createRouting, type Processes } from './routing.ts';
-import type { Running } from './running.ts';
+import { type Running, stopRunning } from './running.ts';
 import type { Session, SessionOptions } from './session.ts';
+import { createTurns } from './turns.ts';
+
+/** So long a client that has left is answered: a server that starts slowly has not even read what it was asked. */
+const lastAnswersMs = 10_000;
 
 /** Starts the server at once, with what its references stand for now. */
 export function createSession(options: SessionOptions): Session {
@@ -22,12 +25,21 @@ export function createSession(options: SessionOptions): Session {
   const ended = Promise.withResolvers<LinkEnd>();
   const processes: Processes = { serving: null, old: new Set() };
   const redactor = createByteRedactor();
-  const hold = createHold((isFull) => client.hold(isFull));
   const carried = createCarried();
   const affinity = createAffinity();
+  const turns = createTurns();
+  const hold = createHold(
+    (isFull) => client.hold(isFull),
+    (request) => {
+      const owner = affinity.ownerOf(request);
+      return owner !== null && !owner.isStopping && !owner.hasEnded();
+    },
+  );
   let lastId = 0;
   const nextId = () => ++lastId;
   let isClosing = false;
+  /** Whoever waits for last answers waits no longer. */
+  const hurrying = new AbortController();
 
   const redaction: Stage = {
     name: 'redaction',
@@ -50,6 +62,9 @@ export function createSession(options: SessionOptions): Session {
       reviving.wake();
     },
     onInitialized: () => replacing.initialized(),
+    onSetUpElsewhere() {
+      if (processes.serving !== null) bringUp.catchUp(processes.serving);
+    },
     onAnswered: (running) => draining.answered(running),
   });
   const body: Body = {
@@ -63,6 +78,8 @@ export function createSession(options: SessionOptions): Session {
     closing: new AbortController(),
     preparing: null,
     latest: null,
+    served: {},
+    lastEnd: null,
     problem: null,
     isIdle: false,
     known: null,
@@ -71,47 +88,74 @@ export function createSession(options: SessionOptions): Session {
   };
   const bringUp = createBringUp(body, nextId, onEnded);
   const draining = createDraining(body);
-  const reviving = createReviving(body, bringUp, draining, giveUp);
-  const replacing = createReplacing(body, { bringUp, draining, reviving });
+  const reviving = createReviving(body, turns, { bringUp, draining }, giveUp);
+  const replacing = createReplacing(body, turns, { bringUp, draining, reviving });
 
   function onEnded(running: Running, end: LinkEnd): void {
     affinity.forget(running);
-    if (running === processes.serving) {
-      if (!isClosing) return reviving.lost(running, end);
-      processes.serving = null;
-    } else if (processes.old.delete(running) && !isClosing) {
-      return reviving.gone(running);
-    }
-    if (isClosing && processes.serving === null && processes.old.size === 0) finish(end);
+    const wasServing = running === processes.serving;
+    const wasOld = processes.old.delete(running);
+    if (isClosing) {
+      if (wasServing) processes.serving = null;
+    } else if (wasServing) reviving.lost(running, end);
+    else if (wasOld) reviving.gone(running);
   }
 
-  /** Nothing runs any more. */
-  function finish(end: LinkEnd): void {
-    routing.flush();
-    void source.close().then(() => ended.resolve(end));
-  }
-
-  /** Nothing will run any more. */
-  function giveUp(end: LinkEnd): void {
-    if (isClosing) return;
-    isClosing = true;
-    body.closing.abort(new DOMException('The server has ended.', 'AbortError'));
-    finish(end);
-  }
-
-  function close(how: 'gentle' | 'now'): void {
-    const underWay = starting ?? reviving.pending();
-    if (how === 'gentle' && !isClosing && underWay !== null && !hold.isEmpty()) {
-      // What the client said before it left still gets its server.
-      void underWay.finally(() => close('gentle'));
-      return;
-    }
+  /** Every process is stopped; the session ends as the one did that served. */
+  async function end(how: 'gentle' | 'now', given: LinkEnd | null): Promise<void> {
     isClosing = true;
     body.closing.abort(new DOMException('The session closes.', 'AbortError'));
     const { serving, old } = processes;
-    const all = [serving, body.preparing, ...old].filter((one) => one !== null);
-    for (const running of all) void running.link.stop(running === serving ? how : 'now');
-    if (all.length === 0) finish({ why: 'closed', exitCode: 0, signal: null, message: null });
+    const { preparing } = body;
+    if (how === 'gentle') await lastAnswers();
+    const stopped = await Promise.all([
+      serving === null ? null : stopRunning(serving, how),
+      ...[...old].map((one) => stopRunning(one, how)),
+      preparing === null ? null : stopRunning(preparing, 'now'),
+    ]);
+    await turns.underWay();
+    routing.flush();
+    await source.close();
+    ended.resolve(
+      given ?? stopped[0] ?? { why: 'closed', exitCode: 0, signal: null, message: null },
+    );
+  }
+
+  /** What the client asked before it left is answered, as it would be without us. */
+  async function lastAnswers(): Promise<void> {
+    const running = [processes.serving, ...processes.old].filter((one) => one !== null);
+    const owing = running.filter((one) => owesAnswers(one) && !one.isStopping);
+    for (const one of owing) one.link.endInput();
+    const signal = AbortSignal.any([hurrying.signal, AbortSignal.timeout(lastAnswersMs)]);
+    await Promise.all(owing.map((one) => draining.settled(one, signal).catch(() => undefined)));
+  }
+
+  function giveUp(given: LinkEnd): void {
+    if (!isClosing) void end('gentle', given);
+  }
+
+  function close(how: 'gentle' | 'now'): void {
+    if (isClosing) {
+      hurrying.abort();
+      if (how === 'now') hurry();
+      return;
+    }
+    if (how === 'now') hurrying.abort();
+    const underWay = turns.underWay();
+    if (how === 'gentle' && processes.serving === null && underWay !== null && !hold.isEmpty()) {
+      // What the client said before it left still gets its server.
+      void underWay.then(() => close('gentle'));
+      return;
+    }
+    // What waits for a new process can be had from the one that is there.
+    if (processes.serving !== null) releaseHeld(body);
+    void end(how, null);
+  }
+
+  function hurry(): void {
+    for (const running of [processes.serving, ...processes.old]) {
+      if (running !== null) void stopRunning(running, 'now');
+    }
   }
 
   async function first(): Promise<void> {
@@ -119,7 +163,7 @@ export function createSession(options: SessionOptions): Session {
     try {
       const resolved = await source.resolve(body.closing.signal);
       if (isClosing) return;
-      bringUp.install({ running: bringUp.launch(resolved), known: null, news: [] });
+      bringUp.install({ running: bringUp.launch(resolved), known: null, news: () => [] });
       report(body);
     } catch (error) {
       if (isClosing) return;
@@ -134,12 +178,8 @@ export function createSession(options: SessionOptions): Session {
     }
   }
 
-  let starting: Promise<void> | null = first().finally(() => {
-    starting = null;
-  });
-  source.listen((notice: Notice) => {
-    void (starting ?? Promise.resolve()).then(() => replacing.notice(notice));
-  });
+  void turns.take(first);
+  source.listen((notice) => replacing.notice(notice));
   return {
     fromClient(frames) {
       body.lastCallAtMs = clock.monotonicMs();

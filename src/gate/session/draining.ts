@@ -1,8 +1,8 @@
 /** The end of an old process: it answers what it holds, stays a while for the way back, and is stopped. */
 import { gateErrors } from '../message.ts';
-import { type Body, isSettled, report } from './body.ts';
+import { type Body, isSettled, owesAnswers, report, resend } from './body.ts';
 import { orAbort } from './prepare.ts';
-import type { Running } from './running.ts';
+import { type Running, stopRunning } from './running.ts';
 
 export interface Draining {
   /** Returns at once; the process is gone when the session reports so. */
@@ -15,7 +15,7 @@ export interface Draining {
   recall(running: Running): void;
   /** What still drains must end: the old credential has leaked. */
   hurry(): void;
-  /** Its calls are answered with an error each. */
+  /** Its calls are answered with an error each, or sent again where they may be. */
   cut(running: Running): void;
 }
 
@@ -27,15 +27,16 @@ export function createDraining(body: Body): Draining {
   const drains = new Map<Running, AbortController>();
 
   async function settled(running: Running, signal: AbortSignal): Promise<void> {
-    if (isSettled(body, running)) return;
-    const done = Promise.withResolvers<void>();
-    const waiters = waiting.get(running) ?? new Set();
-    waiting.set(running, waiters.add(done.resolve));
-    try {
-      await orAbort(Promise.race([done.promise, running.link.ended]), signal);
-    } finally {
-      waiters.delete(done.resolve);
-      if (waiters.size === 0) waiting.delete(running);
+    while (!isSettled(body, running) && !running.hasEnded()) {
+      const done = Promise.withResolvers<void>();
+      const waiters = waiting.get(running) ?? new Set();
+      waiting.set(running, waiters.add(done.resolve));
+      try {
+        await orAbort(Promise.race([done.promise, running.link.ended]), signal);
+      } finally {
+        waiters.delete(done.resolve);
+        if (waiters.size === 0) waiting.delete(running);
+      }
     }
   }
 
@@ -43,15 +44,33 @@ export function createDraining(body: Body): Draining {
     const isDone = await answeredInTime(running, signal);
     const { emergency, warmMs } = source.settings();
     if (!isDone && isUrgent && emergency === 'cut') return end(running, 'now');
-    if (!isDone && running.calls.size > 0) {
-      log.warn({ calls: running.calls.size }, 'calls outlast the drain: the old process stays');
-      await settled(running, signal);
-    }
+    if (!isDone) await outlast(running, signal);
     if (!isUrgent && warmMs > 0) {
       await Promise.race([clock.sleep(warmMs, signal), running.link.ended]);
+      // A cursor or a round of its own may have come meanwhile.
+      await answeredInTime(running, signal);
+      await outlast(running, signal);
     }
     await end(running, 'gentle');
   }
+
+  /** Rounds and tasks that nobody comes back for are given up at the limit; calls are not. */
+  async function outlast(running: Running, signal: AbortSignal): Promise<void> {
+    if (!owesAnswers(running)) return;
+    log.warn({ calls: running.calls.size }, 'calls outlast the drain: the old process stays');
+    while (owesAnswers(running) && !running.hasEnded()) {
+      const next = Promise.withResolvers<void>();
+      const waiters = anyAnswer.get(running) ?? new Set();
+      anyAnswer.set(running, waiters.add(next.resolve));
+      try {
+        await orAbort(Promise.race([next.promise, running.link.ended]), signal);
+      } finally {
+        waiters.delete(next.resolve);
+        if (waiters.size === 0) anyAnswer.delete(running);
+      }
+    }
+  }
+  const anyAnswer = new Map<Running, Set<() => void>>();
 
   async function answeredInTime(running: Running, signal: AbortSignal): Promise<boolean> {
     const over = new AbortController();
@@ -68,15 +87,17 @@ export function createDraining(body: Body): Draining {
   async function end(running: Running, how: 'gentle' | 'now'): Promise<void> {
     if (how === 'now') cut(running);
     options.at?.('stopping');
-    await running.link.stop(how);
+    await stopRunning(running, how);
   }
 
   function cut(running: Running): void {
-    routing.answerAll(running, gateErrors.cut, 'Ended by an emergency rotation of its credential.');
+    const message = 'Ended by an emergency rotation of its credential.';
+    resend(body, routing.answerAll(running, gateErrors.cut, message));
     routing.flush();
   }
 
   function begin(running: Running, isUrgent: boolean): void {
+    if (running.isStopping) return;
     drains.get(running)?.abort(new DOMException('Replaced.', 'AbortError'));
     const own = new AbortController();
     drains.set(running, own);
@@ -92,6 +113,7 @@ export function createDraining(body: Body): Draining {
     begin,
     settled,
     answered(running) {
+      for (const next of anyAnswer.get(running) ?? []) next();
       const waiters = waiting.get(running);
       if (waiters === undefined || !isSettled(body, running)) return;
       for (const done of waiters) done();

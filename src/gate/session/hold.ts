@@ -1,28 +1,39 @@
 /** Frames of the client that wait, in order, until a process can take them. */
-import { cancelledId, readMessage } from '../message.ts';
+import { cancelledId, type Message, readMessage } from '../message.ts';
 
 export interface Hold {
-  /** none: nothing waits. calls: new requests wait, answers and notifications go on. all: everything waits. */
-  readonly mode: () => 'none' | 'calls' | 'all';
+  /** calls: new requests wait, answers and notifications go on. all: everything waits. */
   begin(mode: 'calls' | 'all'): void;
   /** True where it keeps the frame, or where the frame took back one that waits. */
   keep(frame: Buffer): boolean;
   /** Nothing waits any more; what did, in order. */
   release(): readonly Buffer[];
-  /** The requests that wait, nobody will take: in order. */
   readonly isEmpty: () => boolean;
 }
 
 /** More than this waits in the client's pipe instead. */
 const heldBytesMost = 16 << 20;
 
-export function createHold(onFull: (isFull: boolean) => void): Hold {
+/** `belongs`: a request that a process which is being drained has to get, since it ends what that one waits for. */
+export function createHold(
+  onFull: (isFull: boolean) => void,
+  belongs: (request: Message) => boolean,
+): Hold {
   let mode: 'none' | 'calls' | 'all' = 'none';
   let frames: Buffer[] = [];
   let bytes = 0;
 
+  function takeBack(id: string | null): boolean {
+    const before = frames.length;
+    frames = frames.filter((frame) => {
+      const message = readMessage(frame);
+      return message?.kind !== 'request' || message.id !== id;
+    });
+    bytes = frames.reduce((sum, frame) => sum + frame.length, 0);
+    return frames.length < before;
+  }
+
   return {
-    mode: () => mode,
     begin(wanted) {
       if (mode !== 'all') mode = wanted;
     },
@@ -33,7 +44,7 @@ export function createHold(onFull: (isFull: boolean) => void): Hold {
         if (message?.kind === 'notification' && message.method === 'notifications/cancelled') {
           return takeBack(cancelledId(message));
         }
-        if (message?.kind !== 'request') return false;
+        if (message?.kind !== 'request' || belongs(message)) return false;
       }
       // The chunk that it lies in is read into again.
       frames.push(Buffer.from(frame));
@@ -43,7 +54,6 @@ export function createHold(onFull: (isFull: boolean) => void): Hold {
     },
     release() {
       const held = frames;
-      if (bytes > heldBytesMost) onFull(false);
       mode = 'none';
       frames = [];
       bytes = 0;
@@ -51,13 +61,4 @@ export function createHold(onFull: (isFull: boolean) => void): Hold {
     },
     isEmpty: () => frames.length === 0,
   };
-
-  function takeBack(id: string | null): boolean {
-    const before = frames.length;
-    frames = frames.filter((frame) => {
-      const message = readMessage(frame);
-      return message?.kind !== 'request' || message.id !== id;
-    });
-    return frames.length < before;
-  }
 }

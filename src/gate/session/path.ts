@@ -15,12 +15,22 @@ export interface Call {
   readonly agent: Agent | null;
   /** The whole frame, for those that may be sent again or must be carried over; null for all others. */
   readonly frame: Buffer | null;
-  /** Told of the answer: what the call set up is carried over. */
-  readonly learn: ((answer: Message) => void) | null;
+  /** Told of the answer, and what the process that gave it now has: what the call set up is carried over. */
+  readonly learn: ((answer: Message, setup: Setup) => void) | null;
   /** Stays open until the client ends it: carried over at a swap, never waited for. */
   readonly isListen: boolean;
+  /** The client knows that its listen was granted. */
+  isAcknowledged: boolean;
   /** Sent a second time already. */
   isRetry: boolean;
+}
+
+/** What a process was told of a client's set-up, so that a later one can be told the same. */
+export interface Setup {
+  /** Params of `logging/setLevel`, as JSON text. */
+  level: string | null;
+  /** URI → params of `resources/subscribe`, as JSON text. */
+  readonly subscriptions: Map<string, string>;
 }
 
 /** Answered by the gate itself; the server never sees the call. */

@@ -1,6 +1,5 @@
 /** Makes a new process ready to take over: the client's handshake replayed, what it offers compared, the credential tried. */
 import { RotatedError } from '../../errors.ts';
-import { readMessage } from '../message.ts';
 import type { ServerSettings } from '../settings.ts';
 import type { Carried } from './carried.ts';
 import {
@@ -32,6 +31,28 @@ export function mayTakeOver(before: Known, after: Known, settings: ServerSetting
   if (lost.length > 0) throw unfit(`it lacks the tools ${lost.slice(0, 5).join(', ')}`);
 }
 
+/** Tells a process of what the client has set up since it was introduced, or while another one served. */
+export function catchUp(running: Running, { setup }: Carried, signal: AbortSignal): void {
+  const has = running.setup;
+  const tell = (method: string, params: string) =>
+    // Granted before, by its like: a refusal now changes nothing.
+    void running.ask(method, params, signal).catch(() => undefined);
+  if (setup.level !== null && setup.level !== has.level) tell('logging/setLevel', setup.level);
+  for (const [uri, params] of setup.subscriptions) {
+    if (!has.subscriptions.has(uri)) tell('resources/subscribe', params);
+  }
+  for (const [uri, params] of has.subscriptions) {
+    if (!setup.subscriptions.has(uri)) tell('resources/unsubscribe', params);
+  }
+  noteSetup(running, setup);
+}
+
+function noteSetup({ setup: has }: Running, setup: Carried['setup']): void {
+  has.level = setup.level;
+  has.subscriptions.clear();
+  for (const [uri, params] of setup.subscriptions) has.subscriptions.set(uri, params);
+}
+
 /** The client's own handshake, said again. Null where the client has not said anything yet. */
 export async function introduce(
   running: Running,
@@ -44,10 +65,12 @@ export async function introduce(
   if (carried.isInitialized) {
     running.send(Buffer.from('{"jsonrpc":"2.0","method":"notifications/initialized"}\n'));
   }
+  const { level, subscriptions } = carried.setup;
   const replays = [
-    ...(carried.level === null ? [] : [['logging/setLevel', carried.level] as const]),
-    ...[...carried.subscriptions.values()].map((one) => ['resources/subscribe', one] as const),
+    ...(level === null ? [] : [['logging/setLevel', level] as const]),
+    ...[...subscriptions.values()].map((one) => ['resources/subscribe', one] as const),
   ];
+  noteSetup(running, carried.setup);
   const answers = await Promise.all(
     replays.map(
       async ([method, params]) => [method, await running.ask(method, params, signal)] as const,
@@ -164,12 +187,12 @@ export async function listenAgain(
 ): Promise<void> {
   const acknowledged = listens.map((call) => {
     const granted = Promise.withResolvers<boolean>();
-    const message = call.frame === null ? null : readMessage(call.frame);
-    if (call.frame === null || message?.idRange == null) return Promise.resolve(true);
-    const { start, end } = message.idRange;
-    running.acknowledgements.set(call.frame.toString('utf8', start, end), granted.resolve);
+    running.acknowledgements.set(call.id, (frame) => {
+      running.heard.set(call.id, frame);
+      granted.resolve(frame !== null);
+    });
     running.calls.set(call.id, call);
-    running.send(call.frame);
+    if (call.frame !== null) running.send(call.frame);
     return granted.promise;
   });
   running.flush();

@@ -1,13 +1,13 @@
 /** A new generation: which way the process that serves is replaced, one change at a time, the latest wins. */
-import { renderLaunch, rereadOnly } from '../entry.ts';
-import { writeValueFile } from '../process-link.ts';
+import { rereadOnly } from '../entry.ts';
 import type { Notice, Resolved } from '../source.ts';
 import type { BringUp, Ready } from './bring-up.ts';
-import { type Body, releaseHeld, report, within } from './body.ts';
+import { type Body, isSettled, listensOf, releaseHeld, report, within } from './body.ts';
 import type { Draining } from './draining.ts';
 import { orAbort, unfit } from './prepare.ts';
 import type { Reviving } from './reviving.ts';
-import { cancel, forget, type Running } from './running.ts';
+import { cancel, forget, type Running, stopRunning } from './running.ts';
+import type { Turns } from './turns.ts';
 import { changedReferences } from './values.ts';
 
 export interface Replacing {
@@ -18,6 +18,7 @@ export interface Replacing {
 
 export function createReplacing(
   body: Body,
+  turns: Turns,
   { bringUp, draining, reviving }: { bringUp: BringUp; draining: Draining; reviving: Reviving },
 ): Replacing {
   const { options, processes, carried, hold, closing } = body;
@@ -32,43 +33,51 @@ export function createReplacing(
     while (waiting !== null && !closing.signal.aborted) {
       const { urgent } = waiting;
       waiting = null;
-      try {
-        await replace(urgent);
-        body.problem = null;
-        report(body);
-      } catch (error) {
-        if (closing.signal.aborted) break;
-        reviving.note(error);
-      }
+      // What drains must not wait for a new process that takes its time.
+      if (urgent) draining.hurry();
+      await turns.take(() => attempt(urgent));
     }
     isFollowing = false;
   }
 
+  async function attempt(urgent: boolean): Promise<void> {
+    try {
+      await replace(urgent);
+      if (processes.serving === null && !body.isIdle) return;
+      body.problem = null;
+      report(body);
+    } catch (error) {
+      if (!closing.signal.aborted) reviving.note(error);
+    }
+  }
+
   async function replace(urgent: boolean): Promise<void> {
-    // A process that is on its way takes what it was given first.
-    await reviving.pending();
     const resolved = await source.resolve(closing.signal);
     body.latest = resolved;
     if (urgent) draining.hurry();
-    const blue = processes.serving;
+    let blue = processes.serving;
+    // Idle: the next call finds it. Or it has crashed meanwhile, and its restart waits for this turn.
     if (blue === null) return;
     const changed = changedReferences(blue.resolved, resolved);
     const inFiles = rereadOnly(options.entry);
     if (changed.every((reference) => inFiles.has(reference))) {
-      if (changed.length > 0) rewriteFiles(resolved);
+      if (changed.length > 0) bringUp.rewriteFiles(resolved, 'reread');
       blue.resolved = resolved;
+      body.served = resolved.generations;
       return;
     }
     const { swap, emergency } = source.settings();
     if (swap === 'pin-sessions' && !(urgent && emergency === 'cut')) {
       throw unfit('sessions are pinned to their process, until the client ends this one');
     }
-    if (mayRest(blue)) return rest(blue);
+    if (mayRest(blue) && (await rest(blue))) return;
     await handshake(blue);
     options.at?.('replacing');
+    blue = processes.serving;
+    if (blue === null) return;
     if (swap === 'drain-window') return oneAtATime(blue, resolved, urgent);
-    const ready = await bringUp.ready(resolved, blue);
-    // It may have crashed while the new one was made ready.
+    const ready = await bringUp.ready(resolved, { before: blue, isStrict: true });
+    // It may have crashed, or have been flipped away from, while the new one was made ready.
     const now = processes.serving;
     if (now === null) bringUp.install(ready);
     else flip(ready, now, urgent);
@@ -76,13 +85,14 @@ export function createReplacing(
 
   /** In one turn of the event loop, so that no call falls between the two. */
   function flip(ready: Ready, blue: Running, urgent: boolean): void {
-    processes.serving = ready.running;
     processes.old.add(blue);
-    for (const call of [...blue.calls.values()].filter((one) => one.isListen)) {
+    const listens = listensOf(blue);
+    bringUp.install(ready);
+    for (const call of listens) {
       forget(blue, call.id);
       cancel(blue, call.id, 'continued in another process');
     }
-    bringUp.install(ready);
+    options.client.hold(!body.routing.flush());
     draining.begin(blue, urgent);
   }
 
@@ -90,77 +100,87 @@ export function createReplacing(
   async function oneAtATime(blue: Running, resolved: Resolved, urgent: boolean): Promise<void> {
     const { drainMs, emergency } = source.settings();
     body.known = (await bringUp.look(blue)) ?? body.known;
+    if (processes.serving !== blue) return again(urgent);
     hold.begin('calls');
     options.at?.('holding');
-    const listens = [...blue.calls.values()].filter((call) => call.isListen);
-    for (const call of listens) forget(blue, call.id);
     try {
       await within(body, drainMs, (signal) => draining.settled(blue, signal));
     } catch (error) {
       closing.signal.throwIfAborted();
+      if (processes.serving !== blue) return again(urgent);
       if (!urgent || emergency !== 'cut') {
-        for (const call of listens) blue.calls.set(call.id, call);
         releaseHeld(body);
         throw error;
       }
       draining.cut(blue);
     }
-    body.orphans.push(...listens);
-    if (processes.serving !== blue) return;
+    if (processes.serving !== blue) return again(urgent);
+    body.orphans.push(...listensOf(blue));
     processes.serving = null;
     hold.begin('all');
     processes.old.add(blue);
-    await blue.link.stop('gentle');
-    let failure: unknown = null;
-    const ready = await bringUp.ready(resolved, null).catch((error: unknown) => {
+    blue.calls.clear();
+    await stopRunning(blue, 'gentle');
+    try {
+      bringUp.install(await bringUp.ready(resolved, { before: null, isStrict: true }));
+    } catch (error) {
       closing.signal.throwIfAborted();
-      failure = error;
-      // The old credential still lives: better the old generation than none.
-      return bringUp.ready(blue.resolved, null);
-    });
-    bringUp.install(ready);
-    if (failure !== null) throw failure;
+      await asBefore(blue);
+      throw error;
+    }
+  }
+
+  /** The old credential still lives: better the old generation than none. */
+  async function asBefore(blue: Running): Promise<void> {
+    try {
+      bringUp.install(await bringUp.ready(blue.resolved, { before: null, isStrict: false }));
+    } catch (error) {
+      closing.signal.throwIfAborted();
+      reviving.note(error);
+      await reviving.restart();
+    }
+  }
+
+  /** The process that was to be replaced serves no more: whoever serves now is looked at anew. */
+  function again(urgent: boolean): void {
+    if (processes.serving !== null) releaseHeld(body);
+    waiting = { urgent: urgent || waiting?.urgent === true };
   }
 
   function mayRest(running: Running): boolean {
-    const isQuiet =
-      running.calls.size === 0 && running.asked.size === 0 && carried.subscriptions.size === 0;
     const hasBegun =
       carried.meta !== null || (carried.initialize !== null && carried.isInitialized);
+    const isQuiet =
+      isSettled(body, running) &&
+      running.calls.size === 0 &&
+      carried.setup.subscriptions.size === 0;
     const { idleMs } = source.settings();
     return hasBegun && isQuiet && clock.monotonicMs() - body.lastCallAtMs >= idleMs;
   }
 
   /** Nobody calls: the process ends now, and the next call starts one with the newest generation. */
-  async function rest(blue: Running): Promise<void> {
+  async function rest(blue: Running): Promise<boolean> {
     body.known = (await bringUp.look(blue)) ?? body.known;
-    if (processes.serving !== blue || !mayRest(blue)) {
-      waiting ??= { urgent: false };
-      return;
-    }
+    if (processes.serving !== blue || !mayRest(blue)) return false;
     processes.serving = null;
     processes.old.add(blue);
     body.isIdle = true;
     options.at?.('resting');
-    await blue.link.stop('gentle');
+    await stopRunning(blue, 'gentle');
+    return true;
   }
 
   /** Between `initialize` and `initialized` there is nothing yet that could be said to another process. */
   async function handshake(blue: Running): Promise<void> {
-    const isAsking = [...blue.calls.values()].some((call) => call.method === 'initialize');
-    if (carried.isInitialized || (carried.initialize === null && !isAsking)) return;
+    const isAsking = () => [...blue.calls.values()].some((call) => call.method === 'initialize');
+    if (carried.isInitialized || (carried.initialize === null && !isAsking())) return;
     options.at?.('deferred');
-    // A client that never says `initialized` is taken as it is.
     const { startMs } = source.settings();
     await within(body, startMs, (signal) => orAbort(introduced.promise, signal)).catch(() =>
       closing.signal.throwIfAborted(),
     );
-  }
-
-  function rewriteFiles(resolved: Resolved): void {
-    const filled = renderLaunch(options.entry.launch, resolved.values);
-    if (filled.kind !== 'process') return;
-    for (const file of filled.files) if (file.reread) writeValueFile(file);
+    // A client that never says `initialized` is taken as it is; a server that never answers cannot be replayed.
+    if (isAsking()) throw unfit('the handshake of the client is still under way');
   }
 
   return {

@@ -3,10 +3,11 @@ import { asRotatedError } from '../../errors.ts';
 import type { LinkEnd } from '../link.ts';
 import { errorFrame, gateErrors, readMessage } from '../message.ts';
 import type { BringUp } from './bring-up.ts';
-import { type Body, report } from './body.ts';
+import { type Body, releaseHeld, report, resend } from './body.ts';
 import type { Draining } from './draining.ts';
 import { idText } from './path.ts';
 import type { Running } from './running.ts';
+import type { Turns } from './turns.ts';
 
 export interface Reviving {
   /** The process that served has ended by itself. */
@@ -15,8 +16,8 @@ export interface Reviving {
   gone(running: Running): void;
   /** The client calls, and no process runs. */
   wake(): void;
-  /** Under way; null where nothing is. */
-  readonly pending: () => Promise<void> | null;
+  /** In its caller's turn: there is a process again when this resolves, or the session has ended. */
+  restart(): Promise<void>;
   /** Why the newest generation is not served, for whoever asks. */
   note(error: unknown): void;
   /** What waits is answered with an error each. */
@@ -33,15 +34,14 @@ const endedMessage =
 
 export function createReviving(
   body: Body,
-  bringUp: BringUp,
-  draining: Draining,
+  turns: Turns,
+  { bringUp, draining }: { bringUp: BringUp; draining: Draining },
   giveUp: (end: LinkEnd) => void,
 ): Reviving {
   const { options, processes, carried, hold, routing, closing } = body;
   const { clock, source, log } = options;
   let crashes = 0;
   let raisedAtMs = clock.monotonicMs();
-  let pending: Promise<void> | null = null;
 
   function note(error: unknown): void {
     const failed = asRotatedError(error, 'none');
@@ -56,23 +56,17 @@ export function createReviving(
       if (body.latest === null || closing.signal.aborted) throw error;
       return body.latest;
     });
-    bringUp.install(await bringUp.ready(resolved, null));
+    bringUp.install(await bringUp.ready(resolved, { before: null, isStrict: false }));
     raisedAtMs = clock.monotonicMs();
     body.problem = null;
     report(body);
   }
 
-  function begin(work: () => Promise<void>): void {
-    pending = work().finally(() => {
-      pending = null;
-    });
-  }
-
-  async function restart(first: LinkEnd): Promise<void> {
+  async function restart(): Promise<void> {
     if (clock.monotonicMs() - raisedAtMs > healthyMs) crashes = 0;
-    let end = first;
-    for (;;) {
+    while (processes.serving === null) {
       crashes += 1;
+      const end = body.lastEnd ?? { why: 'exited', exitCode: 1, signal: null, message: null };
       if (crashes > restartsMost) {
         refuseHeld('The server crashes again and again.');
         return giveUp(end);
@@ -81,11 +75,10 @@ export function createReviving(
       log.warn({ exitCode, signal, crashes }, 'the server ended: restarting');
       try {
         await clock.sleep(backOffFirstMs * 2 ** (crashes - 1), closing.signal);
-        return await raise();
+        await raise();
       } catch (error) {
         if (closing.signal.aborted) return;
         note(error);
-        end = { ...end, message: asRotatedError(error, 'none').message };
       }
     }
   }
@@ -95,15 +88,15 @@ export function createReviving(
     processes.old.delete(to);
     processes.serving = to;
     draining.recall(to);
+    body.served = to.resolved.generations;
     body.known = null;
     body.problem = {
       code: 'swap-failed',
       message: 'The new process ended by itself; the one before serves again.',
     };
-    for (const call of routing.answerAll(from, gateErrors.serverEnded, endedMessage)) {
-      routing.send(to, call);
-    }
-    routing.flush();
+    resend(body, routing.answerAll(from, gateErrors.serverEnded, endedMessage));
+    bringUp.catchUp(to);
+    releaseHeld(body);
     const { exitCode, signal } = end;
     log.warn({ exitCode, signal }, 'flipped back: the new process ended by itself');
     options.at?.('flipped-back');
@@ -116,49 +109,53 @@ export function createReviving(
       if (asked?.kind !== 'request' || asked.id === null) continue;
       routing.tell(errorFrame(idText(asked.id), gateErrors.notStarted, message));
     }
-    for (const call of body.orphans.splice(0)) {
+    const listens = body.orphans.filter((call) => call.isListen);
+    for (const call of body.orphans.splice(0, Infinity, ...listens)) {
+      if (call.isListen) continue;
       routing.tell(errorFrame(idText(call.id), gateErrors.serverEnded, endedMessage));
     }
+    options.client.hold(false);
     routing.flush();
+  }
+
+  function wake(): void {
+    if (!body.isIdle || closing.signal.aborted) return;
+    void turns.take(async () => {
+      if (processes.serving !== null || !body.isIdle) return;
+      options.at?.('waking');
+      try {
+        await raise();
+      } catch (error) {
+        if (closing.signal.aborted) return;
+        note(error);
+        // Still idle: the next call tries again.
+        refuseHeld('The server cannot be started.');
+      }
+    });
   }
 
   return {
     lost(running, end) {
       processes.serving = null;
-      const before = [...processes.old].findLast((one) => !one.hasEnded());
+      body.lastEnd = end;
+      const before = [...processes.old].findLast((one) => !one.hasEnded() && !one.isStopping);
       if (before !== undefined) return flipBack(before, running, end);
       hold.begin('all');
       body.orphans.push(...routing.answerAll(running, gateErrors.serverEnded, endedMessage));
       routing.flush();
       // It never answered: whoever started it sees what it would have seen without us.
       if (carried.initialize === null && carried.meta === null) return giveUp(end);
-      begin(() => restart(end));
+      // One that is being made ready may take the place first.
+      void turns.take(restart);
     },
     gone(running) {
-      const again = routing.answerAll(running, gateErrors.serverEnded, endedMessage);
-      for (const call of again) {
-        if (processes.serving === null) body.orphans.push(call);
-        else routing.send(processes.serving, call);
-      }
+      resend(body, routing.answerAll(running, gateErrors.serverEnded, endedMessage));
       routing.flush();
       report(body);
+      if (body.orphans.some((call) => !call.isListen)) wake();
     },
-    wake() {
-      if (pending !== null || !body.isIdle || closing.signal.aborted) return;
-      options.at?.('waking');
-      begin(async () => {
-        try {
-          await raise();
-        } catch (error) {
-          if (closing.signal.aborted) return;
-          note(error);
-          refuseHeld('The server cannot be started.');
-          // The next call tries again.
-          body.isIdle = true;
-        }
-      });
-    },
-    pending: () => pending,
+    wake,
+    restart,
     note,
     refuseHeld,
   };

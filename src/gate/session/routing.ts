@@ -40,6 +40,8 @@ export interface RoutingOptions {
   /** A frame that nobody can take now; `serving` is null. */
   onNobody(frame: Buffer): void;
   onInitialized(): void;
+  /** The client has set something up with a process that no longer serves. */
+  onSetUpElsewhere(): void;
   /** Something was answered: an old process may be done. */
   onAnswered(running: Running): void;
 }
@@ -61,6 +63,8 @@ export interface Routing {
   readonly calls: () => number;
 }
 
+/** A process that asks so much before it is ready has its reasons, which are not the client's. */
+const earlyMost = 100;
 const listChanged = /^notifications\/(?:tools|prompts|resources)\/list_changed$/;
 /** Junk is logged when its count reaches a power of ten, so that it cannot fill a log. */
 const logAt = /^10*$/;
@@ -91,8 +95,9 @@ export function createRouting(options: RoutingOptions): Routing {
     const { serving } = processes;
     const id = message.id as string;
     const owner = affinity.ownerOf(message) ?? serving;
-    const target = owner === null || owner.hasEnded() ? serving : owner;
+    const target = owner === null || owner.isStopping || owner.hasEnded() ? serving : owner;
     if (target === null) return options.onNobody(frame);
+    affinity.used(message);
     counts.calls += 1;
     const isListen = message.method === 'subscriptions/listen';
     const call: Call = {
@@ -102,6 +107,7 @@ export function createRouting(options: RoutingOptions): Routing {
       learn: carried.learner(message),
       frame: isListen || mayRepeat(message) ? Buffer.from(frame) : null,
       isListen,
+      isAcknowledged: false,
       isRetry: false,
     };
     for (const stage of stages) {
@@ -173,12 +179,12 @@ export function createRouting(options: RoutingOptions): Routing {
     count('stray', 'the client answered what nobody asked');
   }
 
-  function fromClient(frame: Buffer): void {
+  function fromClient(frame: Buffer, isPart = false): void {
     const message = readMessage(frame);
     if (message === null) {
-      const parts = splitBatch(frame);
+      const parts = isPart ? null : splitBatch(frame);
       if (parts !== null) {
-        for (const part of parts) fromClient(part);
+        for (const part of parts) fromClient(part, true);
         return;
       }
       // The server itself says what is wrong with it.
@@ -213,11 +219,14 @@ export function createRouting(options: RoutingOptions): Routing {
     }
     running.calls.delete(id);
     if (running.isPreparing) {
-      running.acknowledgements.get(idText(id))?.(false);
-      running.acknowledgements.delete(idText(id));
+      running.acknowledgements.get(id)?.(null);
+      running.acknowledgements.delete(id);
       return;
     }
-    call.learn?.(message);
+    if (call.learn !== null) {
+      call.learn(message, running.setup);
+      if (running !== processes.serving) options.onSetUpElsewhere();
+    }
     if (handsOut) affinity.learn(running, message);
     emit(frame);
     options.onAnswered(running);
@@ -268,24 +277,41 @@ export function createRouting(options: RoutingOptions): Routing {
       running.flush();
       return;
     }
-    running.early.push({ ...message, bytes: Buffer.from(message.bytes) });
+    if (running.early.length < earlyMost) {
+      running.early.push({ ...message, bytes: Buffer.from(message.bytes) });
+    }
   }
 
-  function says(running: Running, message: Message, frame: Buffer): void {
+  function says(running: Running, message: Message, frame: Buffer, handsOut: boolean): void {
     if (message.method === 'notifications/subscriptions/acknowledged') {
       const id = subscriptionOf(message) ?? '';
-      const granted = running.acknowledgements.get(id);
-      granted?.(true);
-      // The client has had its own, of another process.
-      if (running.acknowledgements.delete(id)) return;
+      const call = running.calls.get(id);
+      running.acknowledgements.get(id)?.(Buffer.from(frame));
+      const isOurs = running.acknowledgements.delete(id);
+      // The client may have had its own, of another process.
+      if (running.isPreparing || (isOurs && call?.isAcknowledged === true)) return;
+      if (call !== undefined) call.isAcknowledged = true;
     }
-    if (running.isPreparing) return;
+    if (running.isPreparing) return early(running, message);
+    if (handsOut) affinity.learn(running, message);
     if (running !== processes.serving) {
-      // The new process speaks for the server; the old one only of the calls it still holds.
+      // The new process speaks for the server: of its lists, and to whoever listens.
       if (listChanged.test(message.method as string) || subscriptionOf(message) !== null) return;
     }
     if (message.method === 'notifications/cancelled') return withdraw(running, message, frame);
     emit(frame);
+  }
+
+  /** What a process says before it takes over concerns the client only in so far as it is still true then. */
+  function early(running: Running, message: Message): void {
+    if (listChanged.test(message.method as string)) {
+      running.changed.add(message.method as string);
+      running.onChanged();
+    }
+    if (message.method !== 'notifications/cancelled') return;
+    const withdrawn = cancelledId(message);
+    const at = running.early.findIndex((asked) => asked.id === withdrawn);
+    if (at !== -1) running.early.splice(at, 1);
   }
 
   /** A request of the server that it does not want answered any more. */
@@ -316,14 +342,15 @@ export function createRouting(options: RoutingOptions): Routing {
     raw: Buffer,
     active: readonly Stage[],
     handsOut: boolean,
+    isPart = false,
   ): void {
     let frame = raw;
     for (const stage of active) frame = stage.toClient?.(frame) ?? frame;
     const message = readMessage(frame);
     if (message === null) {
-      const parts = splitBatch(frame);
+      const parts = isPart ? null : splitBatch(frame);
       if (parts === null) return count('junk', 'the server printed what is no message: dropped');
-      for (const part of parts) handle(running, part, [], handsOut);
+      for (const part of parts) handle(running, part, [], handsOut, true);
       return;
     }
     switch (message.kind) {
@@ -332,7 +359,7 @@ export function createRouting(options: RoutingOptions): Routing {
       case 'request':
         return asks(running, message);
       case 'notification':
-        return says(running, message, frame);
+        return says(running, message, frame, handsOut);
       default:
         return message.kind satisfies never;
     }
@@ -370,8 +397,9 @@ export function createRouting(options: RoutingOptions): Routing {
     },
     send(running, call) {
       if (call.frame === null) return;
+      if (running.calls.has(call.id)) return;
       if (!call.isListen) call.isRetry = true;
-      else running.acknowledgements.set(idText(call.id), () => undefined);
+      else running.acknowledgements.set(call.id, () => undefined);
       running.calls.set(call.id, call);
       running.send(call.frame);
     },

@@ -1,10 +1,10 @@
 /** One running server of a session: its link, the calls it owes an answer, and what the gate itself asked of it. */
 import { RotatedError } from '../../errors.ts';
 import { createBatch } from '../frames.ts';
-import type { Link, LinkEvents, StartLink } from '../link.ts';
+import type { Link, LinkEnd, LinkEvents, StartLink } from '../link.ts';
 import { frameOf, type Message, parseRange } from '../message.ts';
 import type { Resolved } from '../source.ts';
-import { type Call, idText } from './path.ts';
+import { type Call, idText, type Setup } from './path.ts';
 
 export type Answer =
   | { readonly ok: true; readonly result: unknown }
@@ -30,10 +30,17 @@ export interface Running {
   readonly asked: Map<string, Asked>;
   /** Takes no calls yet: only what the gate itself asks is heard. */
   isPreparing: boolean;
+  /** Its input has ended, or soon will: it gets nothing more. */
+  isStopping: boolean;
+  readonly setup: Setup;
+  /** Lists that it said have changed while it was made ready. */
+  readonly changed: Set<string>;
+  /** Called at each such change. */
+  onChanged: () => void;
   /** Requests it made of the client before it took over. */
   readonly early: Message[];
-  /** By id of the listen, as JSON text: called when it is acknowledged, or refused. */
-  readonly acknowledgements: Map<string, (isGranted: boolean) => void>;
+  /** By id of a listen that the gate opened: called with the acknowledgement, or with null when it is refused. */
+  readonly acknowledgements: Map<string, (frame: Buffer | null) => void>;
   /** Written with the next `flush`. */
   send(frame: Buffer): void;
   /** False: it does not keep up. */
@@ -42,6 +49,8 @@ export interface Running {
   ask(method: string, params: string | null, signal: AbortSignal): Promise<Answer>;
   /** True where the message answers something that the gate asked. */
   settle(message: Message): boolean;
+  /** Acknowledgements of listens that the gate opened, should the client not have had one. */
+  readonly heard: Map<string, Buffer | null>;
   readonly hasEnded: () => boolean;
 }
 
@@ -69,8 +78,13 @@ export function startRunning(
     late: new Set(),
     asked: new Map(),
     isPreparing: true,
+    isStopping: false,
+    setup: { level: null, subscriptions: new Map() },
+    changed: new Set(),
+    onChanged: () => undefined,
     early: [],
     acknowledgements: new Map(),
+    heard: new Map(),
     send: (frame) => batch.add(frame),
     flush() {
       keepsUp = true;
@@ -118,6 +132,12 @@ export function startRunning(
     for (const settle of own.values()) settle(null);
   });
   return running;
+}
+
+/** From here on it gets nothing more. Resolves when nothing of it runs. */
+export async function stopRunning(running: Running, how: 'gentle' | 'now'): Promise<LinkEnd> {
+  running.isStopping = true;
+  return running.link.stop(how);
 }
 
 /** Its answer will not be heard any more. */

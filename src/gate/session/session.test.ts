@@ -1,5 +1,5 @@
 /** A session over real processes: what its client sees while they are replaced, drained, crash, rest. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -405,6 +405,140 @@ test('pin-sessions keeps the process of a session; an emergency that may cut doe
   await client.source.served(2);
 });
 
+describe('while the new process is made ready', () => {
+  test('a drain-window has not adopted anything', async () => {
+    const client = await legacy({ swap: 'drain-window' });
+    client.source.rotate('slow-list');
+    await client.point('preparing');
+    client.session.fromClient([]);
+    const held = client.tool('whoami');
+    expect(client.source.statuses.at(-1)?.generations).toEqual({ t: 1 });
+    expect(await held).toBe('k2-another-key-value');
+    await client.source.served(2);
+  });
+
+  test('a drain-window whose processes all fail to start goes on trying, and loses no call', async () => {
+    const block = path.join(folder, 'block');
+    const client = await legacy({ swap: 'drain-window' }, { BLOCK: block });
+    writeFileSync(block, '');
+    client.source.rotate();
+    await client.point('holding');
+    const held = client.tool('whoami');
+    await client.source.failed();
+    expect(client.source.statuses.at(-1)?.generations).toEqual({ t: 1 });
+    rmSync(block);
+    expect(await held).toBe('k2-another-key-value');
+    await client.source.served(2);
+  });
+
+  test('the old one may crash: one process serves, and nothing is left behind', async () => {
+    const client = await legacy();
+    client.source.rotate('slow-list');
+    await client.point('preparing');
+    expect(await client.tool('die')).toBe('error -31001');
+    const question = client.tool('ask');
+    const asked = await client.until((said) => said.method === 'elicitation/create');
+    client.send({ id: asked.id, result: { action: 'accept' } });
+    expect(await question).toContain('accept');
+    await client.source.served(2);
+    expect(client.points.filter((one) => one === 'preparing')).toHaveLength(1);
+    expect(fixtures()).toHaveLength(1);
+  });
+
+  test('a subscription and a level are carried over all the same', async () => {
+    const client = await legacy();
+    await client.request('resources/subscribe', { uri: 'x://old' });
+    client.source.rotate('slow-list');
+    await client.point('preparing');
+    await client.until(() => client.points.includes('preparing'));
+    await client.request('resources/subscribe', { uri: 'x://new' });
+    await client.request('resources/unsubscribe', { uri: 'x://old' });
+    await client.request('logging/setLevel', { level: 'alert' });
+    await client.source.served(2);
+    expect(JSON.parse(await client.tool('state'))).toMatchObject({
+      level: 'alert',
+      subscriptions: ['x://new'],
+    });
+  });
+
+  test('a listen is carried over all the same, and an ended one is not', async () => {
+    const client = await modern();
+    const listen = (id: string) =>
+      client.send({
+        id,
+        method: 'subscriptions/listen',
+        params: { _meta: meta, notifications: { resourceSubscriptions: [`x://${id}`] } },
+      });
+    const isAcknowledged = (id: string) => (said: Said) =>
+      said.method === 'notifications/subscriptions/acknowledged' &&
+      (said.params as { _meta: Record<string, unknown> })._meta[
+        'io.modelcontextprotocol/subscriptionId'
+      ] === id;
+    listen('one');
+    await client.until(isAcknowledged('one'));
+    client.source.rotate('slow-list');
+    await client.point('preparing');
+    listen('two');
+    await client.until(isAcknowledged('two'));
+    client.send({ method: 'notifications/cancelled', params: { requestId: 'one' } });
+    await client.source.served(2);
+    const before = client.said.length;
+    await client.tool('update', {}, { _meta: meta });
+    const after = client.said.slice(before).filter((said) => said.method !== undefined);
+    expect(after.map((said) => said.params?.['uri'])).toEqual(['x://two']);
+    expect(client.said.filter(isAcknowledged('two'))).toHaveLength(1);
+  });
+
+  test('tools that come late are waited for', async () => {
+    const client = await legacy();
+    await client.source.served(client.source.rotate('late-tool'));
+    expect(await client.tool('slow', { steps: 1, ms: 1 })).toBe('slow by k2');
+  });
+});
+
+test('a call that may be repeated is not lost in a cut: the new process answers it', async () => {
+  const client = await legacy({ drainMs: 50, retry: ['slow'] });
+  const slow = client.tool('slow', { steps: 1, ms: 600 });
+  client.source.rotate('', true);
+  expect(await slow).toBe('slow by k2');
+});
+
+test('a round, or a task, that is not over keeps its process from resting', async () => {
+  const client = await legacy({ idleMs: 0, drainMs: 60_000 });
+  const task = await client.request('tools/call', { name: 'task' });
+  client.source.rotate();
+  await client.point('flipped', 2);
+  expect(client.points).not.toContain('resting');
+  const { taskId } = (task.result as { task: { taskId: string } }).task;
+  expect(client.source.statuses.at(-1)?.generations).toEqual({ t: 1 });
+  const done = await client.request('tasks/get', { taskId, done: true });
+  expect(done.result).toMatchObject({ isMine: true, status: 'completed' });
+  await client.source.served(2);
+});
+
+test('a round goes on while a drain-window holds new calls', async () => {
+  const client = await modern({ swap: 'drain-window' });
+  const first = await client.request('tools/call', {
+    name: 'round',
+    arguments: { n: 1 },
+    _meta: meta,
+  });
+  client.source.rotate();
+  await client.point('holding');
+  const { requestState } = first.result as { requestState: string };
+  expect(await client.tool('round', { n: 1 }, { requestState, _meta: meta })).toBe('mine');
+  await client.source.served(2);
+});
+
+test('another version of the server is taken where nothing else could serve, and the client is told', async () => {
+  const client = await legacy({ idleMs: 0 });
+  client.source.rotate();
+  await client.source.until((status) => status.state === 'idle');
+  client.source.mode = 'other-version,more-tools';
+  expect(await client.tool('whoami')).toBe('k2-another-key-value');
+  expect(updates(client, 'notifications/tools/list_changed')).toHaveLength(1);
+});
+
 describe('the modern era', () => {
   test('swaps with open listens: one acknowledgement, the same id, updates from the new process alone', async () => {
     const client = await modern();
@@ -493,6 +627,16 @@ describe('a client that closes', () => {
     client.session.clientClosed();
     expect(await client.session.ended).toMatchObject({ why: 'closed' });
     expect(fixtures()).toEqual([]);
+  });
+
+  test('gets the answers of old processes, too', async () => {
+    const client = await legacy();
+    const slow = client.tool('slow', { steps: 1, ms: 250 });
+    client.source.rotate();
+    await client.point('flipped', 2);
+    client.session.clientClosed();
+    expect(await client.session.ended).toMatchObject({ why: 'closed', exitCode: 0 });
+    expect(await slow).toBe('slow by k1');
   });
 
   test('right after its last request still gets the answer', async () => {

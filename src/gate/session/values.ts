@@ -21,9 +21,8 @@ export function hiddenValues(all: readonly (Resolved | null)[]): readonly Secret
   );
 }
 
-/** By secret, the lowest of all; what stands behind the references now where no process runs. */
-export function oldest(all: readonly Generations[], latest: Resolved | null): Generations {
-  if (all.length === 0) return latest?.generations ?? {};
+/** By secret, the lowest of all. */
+export function oldest(all: readonly Generations[]): Generations {
   const lowest: Record<string, number> = {};
   for (const generations of all) {
     for (const [secret, generation] of Object.entries(generations)) {

@@ -1,6 +1,6 @@
 // A small MCP server over stdio for tests of sessions, in both eras, which does what its environment and its calls say.
 // KEY: its credential. MODE: a comma-separated list of how it misbehaves. LOG: a file that gets a line for each call.
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
 const mode = new Set((process.env.MODE ?? '').split(','));
@@ -17,6 +17,7 @@ let level = 'none';
 let roots = null;
 
 if (mode.has('no-start')) process.exit(3);
+if (process.env.BLOCK && existsSync(process.env.BLOCK)) process.exit(4);
 if (mode.has('junk')) process.stdout.write('starting up...\n{"level":30,"msg":"ready"}\n');
 process.stderr.write(`started with ${mode.has('print-key') ? key : 'a key'}\n`);
 if (mode.has('deaf')) {
@@ -30,6 +31,14 @@ const tools = [
   ...(mode.has('lost-tool') ? [] : [{ name: 'slow', inputSchema: { type: 'object' } }]),
   ...(mode.has('more-tools') ? [{ name: 'more', inputSchema: { type: 'object' } }] : []),
 ];
+const slow = { name: 'slow', inputSchema: { type: 'object' } };
+if (mode.has('late-tool')) {
+  tools.splice(2, 1);
+  setTimeout(() => {
+    tools.push(slow);
+    say({ method: 'notifications/tools/list_changed' });
+  }, 300);
+}
 const capabilities = {
   tools: { listChanged: true },
   logging: {},
@@ -137,6 +146,7 @@ async function answer({ id, method, params = {} }) {
       subscriptions.delete(params.uri);
       return { result: {} };
     case 'tools/list':
+      if (mode.has('slow-list')) await new Promise((resolve) => setTimeout(resolve, 500));
       if (params.cursor !== undefined) {
         return {
           result: { ...done, tools: params.cursor === `c${process.pid}` ? tools.slice(2) : [] },
@@ -150,7 +160,13 @@ async function answer({ id, method, params = {} }) {
       return result === null ? null : { result };
     }
     case 'tasks/get':
-      return { result: { taskId: params.taskId, isMine: params.taskId === `t${process.pid}` } };
+      return {
+        result: {
+          taskId: params.taskId,
+          status: params.done === true ? 'completed' : 'working',
+          isMine: params.taskId === `t${process.pid}`,
+        },
+      };
     case 'subscriptions/listen': {
       listens.set(id, params.notifications?.resourceSubscriptions ?? []);
       say({
