@@ -1,7 +1,11 @@
 /** `bench -- relay`: what a relay in front of the same server costs, all of them in turn in one run. */
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { atLeast, atMost, type Budget, budgetText, median, rounded } from '../bench/stats.ts';
 import { rssMbOf } from '../bench/processes.ts';
+import { buildPackage } from '../support/built-package.ts';
 import type { CheckContext } from '../support/check.ts';
 import { closedLoop } from './load/drive.ts';
 import { createLedger, latencyOf, type Ledger } from './load/ledger.ts';
@@ -18,7 +22,7 @@ import {
   startMcpProxy,
   startSupergateway,
 } from './support/http-targets.ts';
-import { launch, type Relay, servers } from './support/targets.ts';
+import { checkoutRotate, launch, type Relay, servers } from './support/targets.ts';
 
 export interface RelayRow {
   readonly target: string;
@@ -70,11 +74,13 @@ const shortSizes = { rounds: 3, roundMs: 500, warmUpMs: 500, starts: 5 };
 
 export async function runRelay(context: CheckContext): Promise<{ ok: boolean } & RelayResult> {
   const { args, progress } = context;
+  await using built = buildOrSkip(context);
+  const { rotate } = built;
   const { rounds, roundMs, warmUpMs, starts } = args.includes('--short') ? shortSizes : sizes;
   await using feed = await openFeed();
   const stdio = new Map<Relay, { subject: Subject; transport: StdioTransport }>();
   for (const relay of ['direct', 'pipe', 'wrap'] as const) {
-    const transport = launch({ relay, server: servers.echo, feed });
+    const transport = launch({ relay, server: servers.echo, feed, rotate });
     stdio.set(relay, { transport, subject: await openSubject(relay, 'stdio', transport) });
   }
   const wrapped = stdio.get('wrap')?.transport.child.pid ?? 0;
@@ -102,7 +108,7 @@ export async function runRelay(context: CheckContext): Promise<{ ok: boolean } &
     const rssAfterLoadOverNodeMb = rounded(rssMbOf(wrapped).now - nodeMb);
     for (const { session } of all) await session.close();
     progress('start-up');
-    const { startupOverNodeMs, pipeStartupOverNodeMs } = await startups(feed, starts);
+    const { startupOverNodeMs, pipeStartupOverNodeMs } = await startups({ feed, rotate }, starts);
     const rows = all.flatMap((subject) =>
       callerCounts.map((callers) => rowOf(subject, callers, all)),
     );
@@ -127,6 +133,18 @@ export async function runRelay(context: CheckContext): Promise<{ ok: boolean } &
     };
   } finally {
     for (const target of targets.values()) await target.end();
+  }
+}
+
+/** As users have it: a checkout's sources are stripped of their types at each start. */
+function buildOrSkip({ skip }: CheckContext): AsyncDisposable & { readonly rotate: string } {
+  const folder = mkdtempSync(path.join(tmpdir(), 'rotated-built-'));
+  const dispose = async () => rmSync(folder, { recursive: true, force: true });
+  try {
+    return { rotate: buildPackage(folder).rotate, [Symbol.asyncDispose]: dispose };
+  } catch {
+    skip('the built package', 'the sources do not compile: start and memory are of the checkout');
+    return { rotate: checkoutRotate, [Symbol.asyncDispose]: dispose };
   }
 }
 
@@ -252,7 +270,7 @@ function bareNodeMb(): number {
  * From a process's start to its answer to `initialize`: the relay's, less that of the server alone, less a bare node's
  * whole life, all in turn.
  */
-async function startups(feed: TestFeed, times: number) {
+async function startups(place: { feed: TestFeed; rotate: string }, times: number) {
   const took: Record<'direct' | 'pipe' | 'wrap' | 'node', number[]> = {
     direct: [],
     pipe: [],
@@ -265,7 +283,7 @@ async function startups(feed: TestFeed, times: number) {
     took.node.push(nowMs() - nodeAt);
     for (const relay of ['direct', 'pipe', 'wrap'] as const) {
       const startedAt = nowMs();
-      const transport = launch({ relay, server: servers.echo, feed });
+      const transport = launch({ relay, server: servers.echo, ...place });
       const session = createSession(plainDialect('legacy'), transport, createLedger('start'));
       await session.ask('initialize', {
         protocolVersion: '2025-11-25',

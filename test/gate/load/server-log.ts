@@ -1,5 +1,5 @@
 /** What the servers themselves wrote down: which process got which call, under which credential. Both ends of that file. */
-import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs';
 
 /** Names the file to a test server. */
 export const logVariable = 'CALL_LOG';
@@ -72,8 +72,9 @@ export interface ServerLog {
   cancelReached(callId: string): boolean;
 }
 
+/** Empty where no server has started yet. */
 export function readServerLog(file: string): ServerLog {
-  return parseServerLog(readFileSync(file, 'utf8'));
+  return parseServerLog(existsSync(file) ? readFileSync(file, 'utf8') : '');
 }
 
 export function parseServerLog(text: string): ServerLog {

@@ -30,22 +30,22 @@ export async function startDirect(): Promise<HttpTarget> {
 export function startMcpProxy(): Promise<HttpTarget> {
   const bin = installed('mcp-proxy', 'mcp-proxy');
   const { command, args } = servers.echo;
-  return startBridge((port) => [
-    bin,
-    ...['--host', '127.0.0.1', '--port', String(port), '--server', 'stream'],
-    ...['--', command, ...args],
-  ]);
+  return startBridge((port) =>
+    [bin, '--host', '127.0.0.1', '--port', String(port), '--server', 'stream'].concat(
+      '--',
+      command,
+      args,
+    ),
+  );
 }
 
 /** `npx supergateway --stdio COMMAND --outputTransport streamableHttp --stateful`: one server for a session, as with the others. */
 export function startSupergateway(): Promise<HttpTarget> {
   const bin = installed('supergateway', 'supergateway');
   const { command, args } = servers.echo;
-  return startBridge((port) => [
-    bin,
-    ...['--stdio', [command, ...args].join(' '), '--outputTransport', 'streamableHttp'],
-    ...['--stateful', '--port', String(port), '--logLevel', 'none'],
-  ]);
+  const run = [bin, '--stdio', [command, ...args].join(' ')];
+  const how = ['--outputTransport', 'streamableHttp', '--stateful', '--logLevel', 'none'];
+  return startBridge((port) => [...run, ...how, '--port', String(port)]);
 }
 
 /** The gate with this one server behind it. */

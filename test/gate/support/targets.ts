@@ -14,6 +14,8 @@ export interface Command {
 const here = (file: string) => fileURLToPath(new URL(file, import.meta.url));
 const root = here('../../..');
 
+export const checkoutRotate = path.join(root, 'bin/rotate.js');
+
 /** The binary itself: the launcher of `node_modules/.bin` would be one more process. */
 const node = process.execPath;
 
@@ -35,7 +37,12 @@ export const servers = {
 
 export type Relay = 'direct' | 'pipe' | 'wrap' | 'restart' | 'restart-buffered';
 
-export function behind(relay: Relay, { command, args }: Command, name = 'test'): Command {
+/** `rotate` as the checkout has it, unless a built one is named. */
+export function behind(
+  relay: Relay,
+  { command, args }: Command,
+  { name = 'test', rotate = checkoutRotate }: { name?: string; rotate?: string } = {},
+): Command {
   switch (relay) {
     case 'direct':
       return { command, args };
@@ -51,7 +58,7 @@ export function behind(relay: Relay, { command, args }: Command, name = 'test'):
     case 'wrap':
       return {
         command: node,
-        args: [path.join(root, 'bin/rotate.js'), 'wrap', '--server', name, '--', command, ...args],
+        args: [rotate, 'wrap', '--server', name, '--', command, ...args],
       };
     default:
       return relay satisfies never;
@@ -66,12 +73,14 @@ export interface LaunchOptions {
   readonly log?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly name?: string;
+  /** The program of a built package; the checkout's otherwise. */
+  readonly rotate?: string;
 }
 
 /** As a client starts it: with an environment of its own making, a home and a path. */
 export function launch(options: LaunchOptions): StdioTransport {
-  const { relay, server, feed, log, env = {}, name } = options;
-  const { command, args } = behind(relay, server, name);
+  const { relay, server, feed, log, env = {} } = options;
+  const { command, args } = behind(relay, server, options);
   const isDirect = relay === 'direct' || relay === 'pipe';
   return openStdio(command, args, {
     env: {
