@@ -20,6 +20,7 @@ export interface Beginning {
   readonly inherited: ReadonlyMap<string, readonly Known[]>;
   /** The due instant that fired, by secret. */
   readonly fired: ReadonlyMap<string, number>;
+  readonly handIn?: readonly string[];
 }
 
 /** The rotation as it will be, and the rows that change with it; the caller commits both. */
@@ -78,6 +79,7 @@ export async function beginning(
       alerted: false,
       deadAt: {},
       supersededBy: null,
+      ...(wanted.handIn !== undefined && { handIn: wanted.handIn }),
       failure: null,
     },
   };

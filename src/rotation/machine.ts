@@ -6,14 +6,21 @@ import { beginNew } from './begin.ts';
 import { emergency } from './commands/emergency.ts';
 import { readAudited, restore } from './commands/item.ts';
 import { keep } from './commands/keep.ts';
-import { isRefusal, refusedBy, started } from './commands/outcome.ts';
-import { confirmAdoption, confirmDebt, resume, setPaused, supply } from './commands/person.ts';
+import { isRefusal, recordRefusal, refusedBy, started } from './commands/outcome.ts';
+import {
+  confirmAdoption,
+  confirmDebt,
+  handInOf,
+  resume,
+  setPaused,
+  supply,
+} from './commands/person.ts';
 import { abandonAsked, rollBack } from './commands/way-back.ts';
 import type { Context } from './context.ts';
 import { createDriver, groupOf } from './driver.ts';
 import { dueContextOf } from './due.ts';
 import type { Rotation, SecretState } from './model.ts';
-import { planOf } from './plan.ts';
+import { planOf, runsFrom, whilePaused } from './plan.ts';
 import { applyPolicies } from './policies.ts';
 import type { Ports } from './ports.ts';
 import { createStore } from './store.ts';
@@ -156,14 +163,20 @@ export function createMachine(ports: Ports): Machine {
     }
   }
 
-  async function asked(secret: string, work: () => Promise<Started>): Promise<Started> {
+  async function asked(
+    command: string,
+    secret: string,
+    ask: Ask,
+    work: () => Promise<Started>,
+  ): Promise<Started> {
     try {
       const result = await work();
       driver.poke(result.rotation ?? undefined);
       return result;
     } catch (error) {
-      if (isRefusal(error)) return refusedBy(secret, error);
-      throw asRotatedError(error, 'unknown', secret);
+      if (!isRefusal(error)) throw asRotatedError(error, 'unknown', secret);
+      await recordRefusal(context, command, secret, ask, error);
+      return refusedBy(secret, error);
     }
   }
 
@@ -181,9 +194,13 @@ export function createMachine(ports: Ports): Machine {
     return result;
   }
 
-  async function runOne(group: readonly [Policy, ...Policy[]], ask: Ask): Promise<Started> {
+  async function runOne(
+    group: readonly [Policy, ...Policy[]],
+    ask: Ask,
+    handIn: readonly string[] = [],
+  ): Promise<Started> {
     const secret = group[0].name;
-    return asked(secret, () =>
+    return asked('run', secret, ask, () =>
       inTurn(secret, async (active) => {
         if (active !== null) {
           return started(
@@ -200,6 +217,7 @@ export function createMachine(ports: Ports): Machine {
           ...ask,
           inherited: new Map(),
           fired: new Map(),
+          handIn,
         } as const;
         const rotation = await beginNew(context, wanted);
         changed(rotation);
@@ -221,7 +239,7 @@ export function createMachine(ports: Ports): Machine {
     ask: Ask,
   ): Promise<Started> {
     const secret = group[0].name;
-    return asked(secret, () =>
+    return asked('now', secret, ask, () =>
       inTurn(secret, async (active) => {
         const { rotation, joined } = await emergency(context, group, active, mode, ask);
         driver.rush(rotation.id);
@@ -335,17 +353,8 @@ export function createMachine(ports: Ports): Machine {
                 }
               : dueContextOf(state, scheduleNow);
           const consumers = ports.consumers(policy).map((consumer) => consumer.id);
-          const runs = ports.nextRuns(policy, due, 5);
-          const plan = planOf(
-            policy,
-            ports.provider(policy),
-            consumers,
-            isMadeAtOnce(policy, state) ? [scheduleNow, ...runs.slice(0, 4)] : runs,
-            now,
-          );
-          if (state?.paused !== true) return plan;
-          const off = `its schedule is off until 'rotate resume ${policy.name}'`;
-          return { ...plan, warnings: [off, ...plan.warnings] };
+          const runs = runsFrom(policy, state, scheduleNow, ports.nextRuns(policy, due, 5));
+          return whilePaused(planOf(policy, ports.provider(policy), consumers, runs, now), state);
         }),
       );
     },
@@ -354,24 +363,29 @@ export function createMachine(ports: Ports): Machine {
     now: async (selector, mode, ask) =>
       Promise.all(units(select(selector)).map((group) => nowOne(group, mode, ask))),
     rollback: (secret, ask) =>
-      asked(secret, () => inTurn(secret, (active) => rollBack(context, secret, active, ask))),
+      asked('rollback', secret, ask, () =>
+        inTurn(secret, (active) => rollBack(context, secret, active, ask)),
+      ),
     abandon: (secret, ask) =>
-      asked(secret, () => inTurn(secret, (active) => abandonAsked(context, secret, active, ask))),
+      asked('abandon', secret, ask, () =>
+        inTurn(secret, (active) => abandonAsked(context, secret, active, ask)),
+      ),
     confirm: (secret, debt, ask) =>
-      asked(secret, () =>
+      asked('confirm', secret, ask, () =>
         debt === null
           ? inTurn(secret, (active) => confirmAdoption(context, secret, active, ask))
           : confirmDebt(context, secret, debt, ask),
       ),
     pause: (secret, ask) =>
-      asked(secret, async () => setPaused(context, await stateOf(secret), true, ask)),
+      asked('pause', secret, ask, async () => setPaused(context, await stateOf(secret), true, ask)),
     resume: (secret, ask) =>
-      asked(secret, () =>
+      asked('resume', secret, ask, () =>
         inTurn(secret, async (active) => resume(context, await stateOf(secret), active, ask)),
       ),
-    supply: (secret, fields, ask) => asked(secret, () => supplied(secret, fields, ask)),
+    supply: (secret, fields, ask) =>
+      asked('supply', secret, ask, () => supplied(secret, fields, ask)),
     restore: (secret, ask) =>
-      asked(secret, () =>
+      asked('restore', secret, ask, () =>
         inTurn(secret, async () => restore(context, policyOf(secret), await stateOf(secret), ask)),
       ),
     keep: (item, fields, look, ask) => keep(context, item, fields, look, ask),
@@ -407,7 +421,8 @@ export function createMachine(ports: Ports): Machine {
     let active = await store.activeOf(secret);
     if (active === null) {
       if (policy === undefined) throw unknownPolicy(secret);
-      await runOne([policy, ...groupOf(policies, policy).filter((one) => one !== policy)], ask);
+      const others = groupOf(policies, policy).filter((one) => one !== policy);
+      await runOne([policy, ...others], ask, await handInOf(context, policy));
       active = await store.activeOf(secret);
     }
     if (active?.phase === 'planned') await driver.follow(active.id);
@@ -470,12 +485,6 @@ export function createMachine(ports: Ports): Machine {
       signal.removeEventListener('abort', listener);
     }
   }
-}
-
-/** A secret that the backend does not hold yet has nothing to wait for. */
-function isMadeAtOnce(policy: Policy, state: SecretState | null): boolean {
-  if (policy.schedule.trigger.kind === 'manual') return false;
-  return state === null || (state.generation === 0 && !state.data.looked && !state.paused);
 }
 
 function isEmpty(selector: Selector): boolean {

@@ -129,6 +129,8 @@ export interface RotationData {
   /** When each secret's old credential was proven dead. */
   readonly deadAt: Readonly<Record<string, number>>;
   readonly supersededBy: string | null;
+  /** Secrets whose credential a person hands in, though their provider could mint one. */
+  readonly handIn?: readonly string[];
   /** After an end: why, where it failed; with the code `asked` where somebody wanted it. */
   readonly failure: { readonly code: string; readonly message: string } | null;
 }

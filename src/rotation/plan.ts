@@ -2,6 +2,7 @@
 import { formatDuration } from '../policy/duration.ts';
 import type { Policy } from '../policy/policy.ts';
 import { decideContain } from './checks.ts';
+import type { SecretState } from './model.ts';
 import type { OpenProvider } from './ports.ts';
 import type { EmergencyMode, Plan } from './service.ts';
 
@@ -90,6 +91,25 @@ export function planOf(
     steps,
     warnings: [...containWarning(traits, now), ...warningsOf(policy, provider, unconfirmed)],
   };
+}
+
+/** A secret that the backend does not hold yet has nothing to wait for. */
+export function runsFrom(
+  policy: Policy,
+  state: SecretState | null,
+  now: number,
+  runs: readonly number[],
+): readonly number[] {
+  if (policy.schedule.trigger.kind === 'manual') return runs;
+  const isMadeAtOnce =
+    state === null || (state.generation === 0 && !state.data.looked && !state.paused);
+  return isMadeAtOnce ? [now, ...runs.slice(0, -1)] : runs;
+}
+
+export function whilePaused(plan: Plan, state: SecretState | null): Plan {
+  if (state?.paused !== true) return plan;
+  const off = `its schedule is off until 'rotate resume ${plan.secret}'`;
+  return { ...plan, warnings: [off, ...plan.warnings] };
 }
 
 function containWarning(traits: OpenProvider['traits'], now: EmergencyMode | null): string[] {

@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { policyOf } from '../../test/support/world/policy.ts';
 import { byName, everyone, World, type WorldOptions } from '../../test/support/world/world.ts';
+import type { AuditEvent } from '../journal/journal.ts';
 import type { ProviderSession } from '../provider/provider.ts';
 import { RotatedError } from '../errors.ts';
 import { createScheduler } from '../schedule/due.ts';
@@ -284,6 +285,89 @@ describe('resume of a parked rotation', () => {
       next: 'rotate supply a',
     });
     expect((await world.newest('a')).parked?.code).toBe('needs-person');
+  });
+});
+
+describe('a command that is refused', () => {
+  it('is a line of the trail, with who, why and the code', async () => {
+    const world = new World();
+    await world.start(policyOf({ name: 'a', options: { strategy: 'self-generated' } }));
+    await world.bootstrap('a');
+    const ask = { ...everyone, reason: 'found in a repository' };
+    await world.machine.now(byName('a'), 'contain', ask);
+    await world.machine.rollback('a', ask);
+    await world.machine.abandon('a', ask);
+    await world.machine.restore('a', ask);
+    await world.machine.confirm('a', null, ask);
+    await expect(world.machine.read('a', 'previous', ask)).rejects.toMatchObject({
+      code: 'not-found',
+    });
+    const refused = (await world.machine.audit('a', -1, 100))
+      .map(({ line }) => JSON.parse(line) as AuditEvent)
+      .filter(({ outcome }) => outcome === 'refused');
+    const lines = refused.map(
+      ({ action, detail }) => `${action} ${JSON.stringify(detail['code'])}`,
+    );
+    expect(lines.toSorted()).toEqual([
+      'command.abandon "not-active"',
+      'command.confirm "refused"',
+      'command.now "contain-refused"',
+      'command.read "not-found"',
+      'command.restore "refused"',
+      'command.rollback "not-active"',
+    ]);
+    for (const { actor, reason } of refused) {
+      expect([actor.id, reason]).toEqual(['tester', 'found in a repository']);
+    }
+  });
+});
+
+describe('a credential that a person hands in', () => {
+  const handMade = (world: World) => {
+    const mint = {
+      principal: 'a',
+      operation: 'mint',
+      adminKey: null,
+      mint: { name: 'by hand' },
+    } as const;
+    return (world.issuer.handle(mint) as { body: { value: string } }).body.value;
+  };
+
+  it('is refused, and starts nothing, where the provider makes them itself', async () => {
+    const world = new World();
+    await world.start(policyOf({ name: 'a' }));
+    await world.bootstrap('a');
+    const value = new Secret(handMade(world));
+    expect(await world.machine.supply('a', { value }, everyone)).toMatchObject({
+      outcome: 'refused',
+    });
+    await world.tick();
+    expect(await world.machine.history('a', 9)).toHaveLength(1);
+  });
+
+  it('is the way out where the backend lost an item of which no sealed copy is kept', async () => {
+    const world = new World();
+    const policy = policyOf({ name: 'a', escrow: false });
+    await world.start(policy);
+    await world.bootstrap('a');
+    const lost = await world.served('a');
+    world.policies.set('a', { ...policy, backend: { ...policy.backend, item: 'test/empty' } });
+    await world.apply();
+    await world.machine.run(byName('a'), everyone);
+    await world.untilPhase('a', 'abandoned');
+    const restored = await world.machine.restore('a', everyone);
+    expect(restored).toMatchObject({ code: 'escrow-missing' });
+    expect(restored.next).toContain('rotate supply a');
+    const value = handMade(world);
+    expect(await world.machine.supply('a', { value: new Secret(value) }, everyone)).toMatchObject({
+      outcome: 'started',
+    });
+    await world.untilPhase('a', 'retired', { stepMs: 5_000 });
+    expect(await world.served('a')).toMatchObject({ value, generation: 2 });
+    await world.until(async () => (await world.debts('a')).length === 0, { stepMs: 5_000 });
+    expect(world.live('a').map((key) => key.ref)).not.toContain(lost?.key?.ref);
+    const [status] = (await world.machine.status(byName('a'))).secrets;
+    expect(status).toMatchObject({ lost: false });
   });
 });
 

@@ -13,7 +13,7 @@ import { itemOf } from '../model.ts';
 import { openKnown } from '../seals.ts';
 import type { Ask, Started } from '../service.ts';
 import { auditEvent } from '../store.ts';
-import { started } from './outcome.ts';
+import { recordRefusal, started } from './outcome.ts';
 
 /** The sealed copy of current, written back to a backend that lost its item. */
 export async function restore(
@@ -113,11 +113,13 @@ export async function readAudited(
   const secret = policy.name;
   const served = await readOwn(context, policy, stage);
   if (served === null) {
-    throw new RotatedError(
+    const error = new RotatedError(
       'not-found',
       `${itemOf(policy)} holds no ${stage} version of ${secret}.`,
       { secret, next: `'rotate status ${secret}' shows its state.` },
     );
+    await recordRefusal(context, 'read', secret, ask, error);
+    throw error;
   }
   await context.store.write({
     audit: [

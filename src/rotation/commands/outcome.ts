@@ -1,6 +1,8 @@
 /** How a command's outcome is said: started, done, or refused with the next step. */
 import { isRotatedError, type RotatedError } from '../../errors.ts';
-import type { Started } from '../service.ts';
+import type { Context } from '../context.ts';
+import type { Ask, Started } from '../service.ts';
+import { auditEvent } from '../store.ts';
 
 export function started(
   secret: string,
@@ -20,6 +22,21 @@ export function refusedBy(secret: string, error: RotatedError): Started {
     code: error.code,
     next: error.next,
   };
+}
+
+/** Who tried what and was refused is a line of the trail as well. */
+export async function recordRefusal(
+  context: Context,
+  command: string,
+  secret: string,
+  ask: Ask,
+  { code }: RotatedError,
+): Promise<void> {
+  const subject = { secret, rotation: null, ...ask };
+  const at = context.ports.clock.now();
+  await context.store.write({
+    audit: [auditEvent(at, subject, `command.${command}`, 'refused', { code })],
+  });
 }
 
 export function isRefusal(error: unknown): error is RotatedError {

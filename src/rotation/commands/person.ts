@@ -1,5 +1,6 @@
 /** What only a person can do: pause and resume, hand in a credential, vouch for what the machine cannot see. */
 import { RotatedError } from '../../errors.ts';
+import type { Policy } from '../../policy/policy.ts';
 import type { Fields } from '../../secret/secret.ts';
 import type { Context } from '../context.ts';
 import { commit, moveTo, withData, withSession } from '../context.ts';
@@ -84,6 +85,21 @@ export async function resume(
     await nextAttempt(context, by, member, member.intent, goesOn);
   } else await commit(context, by, goesOn);
   return started(secret, active.id, 'started', `Its rotation goes on from '${active.phase}'.`);
+}
+
+/**
+ * Whose credential the rotation that a hand-in begins waits for. Where only people make them, its provider asks by itself;
+ * else it is the way out of a loss without a sealed copy, and nothing that a provider needs help with.
+ */
+export async function handInOf(context: Context, policy: Policy): Promise<readonly string[]> {
+  const secret = policy.name;
+  if (context.ports.provider(policy).traits.strategy === 'operator') return [];
+  const state = await context.store.secret(secret);
+  if (state?.data.lost === true) return [secret];
+  throw new RotatedError('refused', `${policy.provider.use} makes the credentials of ${secret}.`, {
+    secret,
+    next: `'rotate run ${secret}' asks it for a new one.`,
+  });
 }
 
 /** A person's credential takes the place of the mint's answer; everything after it is as ever. */

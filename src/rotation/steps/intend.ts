@@ -106,7 +106,9 @@ async function intendMember(
   const served = await readOwn(context, policy, 'current');
   const row = await store.secret(secret);
   const generation = Math.max(row?.generation ?? 0, served?.note?.generation ?? 0);
-  if (served === null && generation > 0) {
+  // What was lost for good comes back from a person's hand.
+  const isHandedIn = rotation.data.handIn?.includes(secret) === true;
+  if (served === null && generation > 0 && !isHandedIn) {
     throw new RotatedError(
       'item-lost',
       `The backend no longer has ${policy.backend.scheme}://${policy.backend.item}, which held generation ${generation}.`,

@@ -19,6 +19,16 @@ export async function mint(context: Context, before: Rotation): Promise<StepResu
   const rotation = before.data.mode === 'contain' ? await containFirst(context, before) : before;
   const member = rotation.data.members.find((one) => one.minted === null);
   if (member === undefined) return moveTo(context, rotation, 'minted');
+  if (rotation.data.handIn?.includes(member.secret) === true) {
+    throw new RotatedError(
+      'needs-person',
+      `A person hands in the credential of ${member.secret}.`,
+      {
+        secret: member.secret,
+        next: `rotate supply ${member.secret}`,
+      },
+    );
+  }
   const intent = intentOf(member);
   const key = intentKey(rotation.id, member);
   if (!context.freshIntents.has(key)) {
