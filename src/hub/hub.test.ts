@@ -25,6 +25,8 @@ const references = ['local://mcp/search#api_key'];
 const patience = () => AbortSignal.timeout(30_000);
 const quick = { retryFirstMs: 10, retryMostMs: 50, lineWithinMs: 200 };
 
+/** How far the hub's clock is ahead. */
+let aheadMs = 0;
 let state = '';
 let hub: Hub;
 let server: PrivateServer | null = null;
@@ -43,6 +45,7 @@ beforeEach(async () => {
   current = { value: 'old-value', generation: 1 };
   settings = defaultSettings;
   refusal = null;
+  aheadMs = 0;
   rows = new Map();
   logged.mockReset();
   await serve();
@@ -57,7 +60,7 @@ afterEach(async () => {
 function ports(): HubPorts {
   return {
     version: '1.2.3',
-    clock: systemClock(),
+    clock: { ...systemClock(), monotonicMs: () => systemClock().monotonicMs() + aheadMs },
     log: { info: logged, warn: logged },
     processes: systemProcesses(() => systemClock().now()),
     redact: (text) => text.replaceAll('old-value', '[redacted]'),
@@ -211,6 +214,33 @@ describe('a shim and the hub', () => {
         'a server keeps its old credential',
       ],
     ]);
+  });
+
+  test('what a shim says for people cannot forge a line', async () => {
+    const one = await shim();
+    await one.resolve();
+    const message = `line\nline \u202eback\u0007${'x'.repeat(2_000)}`;
+    one.tell({
+      do: 'report',
+      status: { ...serving(1), problem: { code: 'swap-failed', message } },
+    });
+    const [report] = await until(([first]) => first?.problem !== undefined);
+    expect(report?.problem).toBe(`line?line ?back?${'x'.repeat(2_000)}`.slice(0, 1_000));
+  });
+
+  test('one that falls silent is unreachable, whatever it said last, until it speaks again', async () => {
+    const one = await shim();
+    await one.resolve();
+    one.tell({ do: 'report', status: { ...serving(1), state: 'idle' } });
+    await until(isOne({ state: 'idle' }));
+    one.signal('SIGSTOP');
+    aheadMs = 10_001;
+    expect(await hub.report('search', 'search', [], patience())).toMatchObject([
+      { instance: one.instance, state: 'unreachable' },
+    ]);
+    one.signal('SIGCONT');
+    one.tell({ do: 'report', status: serving(1) });
+    await until(isOne({ state: 'serving' }));
   });
 
   test('a refusal reaches the shim with its code and the next step', async () => {

@@ -3,9 +3,13 @@ import { z } from 'zod';
 import { isServerName, parseInstance } from '../gate/feed/identity.ts';
 import { referencesMost, type ShimMessage } from '../gate/feed/protocol.ts';
 
-/** Ids, codes and messages are journalled and printed: nothing in them could forge a line of a log. */
-const printable = (most: number) =>
-  z.string().regex(new RegExp(`^[\\x20-\\x7e\\u00a0-\\uffff]{0,${most}}$`));
+/**
+ * For people, and journalled: nothing in it could forge a line, or read otherwise than it is (control characters, marks
+ * that turn the direction of text). Mended rather than refused: a message is worth having.
+ */
+const printable = z
+  .string()
+  .transform((text) => text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, '?').slice(0, 1_000));
 const generations = z
   .record(z.string().max(100), z.int().nonnegative())
   .refine((all) => Object.keys(all).length <= referencesMost);
@@ -14,7 +18,7 @@ const status = z.strictObject({
   state: z.enum(['serving', 'idle']),
   generations,
   problem: z
-    .strictObject({ code: z.string().regex(/^[a-z-]{1,40}$/), message: printable(1_000) })
+    .strictObject({ code: z.string().regex(/^[a-z-]{1,40}$/), message: printable })
     .nullable(),
 });
 
@@ -26,7 +30,7 @@ const message = z.discriminatedUnion('type', [
       instance: z.string().max(200),
       server: z.string().refine(isServerName),
       hash: z.string().regex(/^[\w-]{43}$/),
-      what: printable(1_000),
+      what: printable,
       references: z.array(z.string().max(2_048)).max(referencesMost),
       held: generations.nullable(),
       status: status.nullable(),

@@ -60,6 +60,7 @@ export function connectDaemon(place: DaemonPlace): Connect {
     const found = await reach(state, signal);
     if (found !== null) return found;
     if (!needed || !isOurs) throw nobody(state);
+    refuseOpen(state);
     return start(state, place, signal);
   };
 }
@@ -88,6 +89,21 @@ function refuseForeign(state: string, references: readonly string[]): boolean {
     );
   }
   return stats.uid === uid || uid === undefined;
+}
+
+/**
+ * A state directory that rotated made is private; one that came with a repository is not, and whoever wrote it would
+ * decide which policies, and with them which commands, the daemon runs.
+ */
+function refuseOpen(state: string): void {
+  if ((statSync(state).mode & 0o077) === 0) return;
+  throw new RotatedError(
+    'policy-unsafe',
+    `No daemon is started for ${state}: others may enter it.`,
+    {
+      next: `If it is yours: chmod 700 ${state}. Or start it yourself: rotated --state ${state}`,
+    },
+  );
 }
 
 async function reach(state: string, signal: AbortSignal): Promise<Socket | null> {
