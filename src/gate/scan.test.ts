@@ -142,6 +142,15 @@ describe('elementsOf', () => {
   });
 });
 
+test('what stands behind a range does not end a string within it', () => {
+  for (const length of [3, 200]) {
+    const inner = Buffer.from(`["${'x'.repeat(length)}`);
+    const bytes = Buffer.concat([inner, Buffer.from('"]')]);
+    expect(elementsOf(bytes, whole(inner))).toBeNull();
+    expect(elementsOf(bytes, whole(bytes))).toHaveLength(1);
+  }
+});
+
 describe('valueAt', () => {
   test('takes the last of equal keys, however they are escaped, at every depth', () => {
     const bytes = Buffer.from('{"a":{"b":1},"\\u0061":{"b":2,"\\u0062":3},"c":{"a":{"b":4}}}');
