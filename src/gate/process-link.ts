@@ -68,6 +68,7 @@ function running(
   const ended = Promise.withResolvers<LinkEnd>();
   let stopping: 'gentle' | 'now' | null = null;
   let isInputEnded = false;
+  let isPaused = false;
   let failure: LinkEnd | null = null;
   const timers = new Set<NodeJS.Timeout>();
 
@@ -80,7 +81,7 @@ function running(
     const last = frames.end();
     if (last.length > 0) events.onFrames(last);
   });
-  const lines = createFrames((head) => events.onLog(line(head)), logLineBytesMax);
+  const lines = createFrames((head) => events.onLog(cutLine(head)), logLineBytesMax);
   stderr.on('data', (chunk: Buffer) => {
     const whole = lines.push(chunk);
     if (whole.length > 0) events.onLog(Buffer.concat(whole));
@@ -103,7 +104,8 @@ function running(
     timers.add(
       setTimeout(() => {
         signalGroup(pid, 'SIGKILL');
-        stdout.destroy();
+        // What it said before it ended still waits for a client that is slow.
+        if (!isPaused) stdout.destroy();
         stderr.destroy();
       }, times.eofMs),
     );
@@ -125,6 +127,7 @@ function running(
     if (stopping === 'now' || stopping === how) return;
     stopping = how;
     // Whoever paused reading will not resume it; what it still answers must not keep it from ending.
+    isPaused = false;
     output.resume();
     input.end();
     if (how === 'now') {
@@ -141,10 +144,15 @@ function running(
 
   return {
     send: (bytes) => stdin.writable && stdin.write(bytes),
-    pause: () => {
-      if (stopping === null) stdout.pause();
+    pause() {
+      if (stopping !== null) return;
+      isPaused = true;
+      stdout.pause();
     },
-    resume: () => stdout.resume(),
+    resume() {
+      isPaused = false;
+      stdout.resume();
+    },
     endInput() {
       isInputEnded = true;
       stdin.end();
@@ -199,6 +207,8 @@ function signalGroup(pid: number | undefined, signal: NodeJS.Signals): void {
   }
 }
 
-function line(bytes: Buffer): Buffer {
-  return Buffer.concat([bytes, Buffer.from('\n')]);
+/** Of a line that is too long, what surely holds no half of a value: whole words. */
+function cutLine(head: Buffer): Buffer {
+  const space = head.lastIndexOf(0x20);
+  return Buffer.concat([head.subarray(0, Math.max(0, space)), Buffer.from(' … (cut)\n')]);
 }

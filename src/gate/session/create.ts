@@ -167,14 +167,12 @@ export function createSession(options: SessionOptions): Session {
       report(body);
     } catch (error) {
       if (isClosing) return;
-      const { message, next } = asRotatedError(error, 'none');
-      reviving.refuseHeld(message);
-      giveUp({
-        why: 'failed',
-        exitCode: null,
-        signal: null,
-        message: next === '' ? message : `${message} ${next}`,
-      });
+      const { code, message, next } = asRotatedError(error, 'none');
+      // Clients show the message and nothing else.
+      const said = next === '' ? message : `${message} Next: ${next}`;
+      options.log.warn({ code, error: said }, 'the server is not started');
+      reviving.refuseHeld(said);
+      giveUp({ why: 'failed', exitCode: null, signal: null, message: said });
     }
   }
 

@@ -57,7 +57,13 @@ export function createDraining(body: Body): Draining {
   /** Rounds and tasks that nobody comes back for are given up at the limit; calls are not. */
   async function outlast(running: Running, signal: AbortSignal): Promise<void> {
     if (!owesAnswers(running)) return;
-    log.warn({ calls: running.calls.size }, 'calls outlast the drain: the old process stays');
+    const calls = running.calls.size;
+    log.warn({ calls }, 'calls outlast the drain: the old process stays');
+    body.problem = {
+      code: 'adoption-timeout',
+      message: `${calls} calls outlast the drain; the old process, with the old credential, stays until they are answered.`,
+    };
+    report(body);
     while (owesAnswers(running) && !running.hasEnded()) {
       const next = Promise.withResolvers<void>();
       const waiters = anyAnswer.get(running) ?? new Set();

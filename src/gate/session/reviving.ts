@@ -151,6 +151,9 @@ export function createReviving(
     gone(running) {
       resend(body, routing.answerAll(running, gateErrors.serverEnded, endedMessage));
       routing.flush();
+      // What outlasted its drain is over.
+      if (processes.old.size === 0 && body.problem?.code === 'adoption-timeout')
+        body.problem = null;
       report(body);
       if (body.orphans.some((call) => !call.isListen)) wake();
     },

@@ -5,6 +5,7 @@ import {
   errorFrame,
   frameOf,
   gateErrors,
+  idAtEnds,
   type Message,
   paramOf,
   readMessage,
@@ -370,7 +371,7 @@ export function createRouting(options: RoutingOptions): Routing {
     fromServer,
     tooLong(running, head, tail) {
       log.warn({}, 'the server sent a frame that is too large: dropped');
-      const id = idAtEnds(head, tail);
+      const id = idAtEnds('response', head, tail);
       if (id === null || !running.calls.delete(id)) return;
       emit(
         errorFrame(
@@ -436,17 +437,4 @@ function spanOf(frames: readonly Buffer[]): Buffer {
 function canonicalOf(text: string): string | null {
   const bytes = Buffer.from(text);
   return canonicalId(bytes, { start: 0, end: bytes.length });
-}
-
-/** Whose answer it was: an id stands at the beginning or the end of what servers write. */
-function idAtEnds(head: Buffer, tail: Buffer): string | null {
-  const id = String.raw`"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)`;
-  const found =
-    new RegExp(String.raw`${id}\s*(?:,\s*"jsonrpc"\s*:\s*"2.0"\s*)?\}\s*$`).exec(
-      tail.toString('utf8'),
-    ) ??
-    new RegExp(String.raw`^\s*\{\s*(?:"jsonrpc"\s*:\s*"2.0"\s*,\s*)?${id}`).exec(
-      head.toString('utf8'),
-    );
-  return found?.[1] === undefined ? null : canonicalOf(found[1]);
 }
