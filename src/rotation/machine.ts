@@ -312,16 +312,21 @@ export function createMachine(ports: Ports): Machine {
     },
 
     status: async (selector) => {
+      // A removed policy may have left a rotation or a debt behind: its name is still one to ask for.
+      const names = selector.names.filter((name) => policies.has(name));
       const wanted =
         selector.all || isEmpty(selector)
           ? null
-          : new Set(select(selector).map((policy) => policy.name));
+          : new Set([...selector.names, ...select({ ...selector, names }).map(({ name }) => name)]);
       const states = (await store.secrets()).filter(
         (state) => wanted === null || wanted.has(state.name),
       );
       const secrets = (await Promise.all(states.map(statusOf))).filter(
         (one) => policies.has(one.secret) || one.active !== null || one.debts.length > 0,
       );
+      const isShown = (name: string) => secrets.some(({ secret }) => secret === name);
+      const unknown = selector.names.find((name) => !policies.has(name) && !isShown(name));
+      if (unknown !== undefined) throw unknownPolicy(unknown);
       const setBackMs = ports.scheduleClock.setBackMs();
       const clock =
         setBackMs > 60_000

@@ -126,6 +126,10 @@ describe('a policy that is removed while its rotation is parked', () => {
         active: { parked: { code: 'mint-blind' } },
       },
     ]);
+    expect((await world.machine.status(byName('a'))).secrets).toEqual(shown);
+    await expect(world.machine.status(byName('b'))).rejects.toMatchObject({
+      code: 'policy-unknown',
+    });
     expect(await world.machine.abandon('a', everyone)).toMatchObject({ outcome: 'done' });
     await world.tick();
     expect((await world.newest('a')).phase).toBe('abandoned');
