@@ -85,6 +85,8 @@ interface Instance {
 
 /** Each instance asks when told, once more at a start: more at a time is a fault. */
 const resolvingMost = 16;
+/** Shorter than a shim waits: it hears why. */
+const answerWithinMs = 10_000;
 /** How often it is looked whether instances whose line was lost have ended. */
 const lookEveryMs = 2_000;
 /** Ends remembered, so that a rotation which knew them hears of it. */
@@ -176,7 +178,8 @@ export function createHub(ports: HubPorts): Hub {
     one.resolving += 1;
     try {
       if (one.resolving > resolvingMost) throw tooMany(server);
-      const { values, generations } = await ports.resolve(one.hello, one.ended.signal);
+      const deadline = AbortSignal.any([one.ended.signal, AbortSignal.timeout(answerWithinMs)]);
+      const { values, generations } = await ports.resolve(one.hello, deadline);
       await ports.remember(server, instance, generations);
       one.held = generations;
       one.askedSince = true;
