@@ -4,8 +4,12 @@ import { parse } from 'jsonc-parser';
 import { describe, expect, test } from 'vitest';
 import { entryHash, referencesOf } from '../gate/entry.ts';
 import { Secret } from '../secret/secret.ts';
+import { valueAt } from './config-file.ts';
 import { diffOf } from './diff.ts';
+import { masked } from './mask.ts';
 import { policyFiles } from './policy-text.ts';
+import { applyEdits } from './rewrite.ts';
+import { layout, laidOut, servers } from './testing/configs.ts';
 import {
   config,
   type EntryJson,
@@ -28,112 +32,10 @@ const after = async (servers: Readonly<Record<string, unknown>>) => {
   return { plan, text, servers: mcpServers };
 };
 
-/** Sixteen characters that occur nowhere else, behind whatever an issuer puts before its keys. */
-const canary = fc
-  .tuple(
-    fc.constantFrom('sk-', 'ghp_', 'tvly-', 'xoxb-', 'pw-', ''),
-    fc.string({
-      unit: fc.constantFrom(...'ABCDEFGHJKLMNPQRSTUVWXYZ23456789'.split('')),
-      minLength: 28,
-      maxLength: 40,
-    }),
-  )
-  .map(([prefix, text]) => `${prefix}CANARY7${text}`);
-const plain = fc.constantFrom('-y', '--verbose', '@scope/some-mcp', '/home/anna/Documents', '8080');
-
-interface Made {
-  readonly entry: EntryJson;
-  readonly canaries: readonly string[];
-}
-
-const places: readonly ((value: string, others: readonly string[]) => Made)[] = [
-  (value, args) => ({
-    entry: { command: '/usr/bin/npx', args, env: { SERVICE_API_KEY: value, LOG_LEVEL: 'info' } },
-    canaries: [value],
-  }),
-  (value, args) => ({
-    entry: { command: '/usr/bin/npx', args: [...args, `--api-key=${value}`] },
-    canaries: [value],
-  }),
-  (value, args) => ({
-    entry: { command: '/usr/bin/npx', args: ['--token', value, ...args] },
-    canaries: [value],
-  }),
-  (value, args) => ({
-    entry: {
-      command: '/usr/bin/npx',
-      args: [...args, `postgresql://u:${encodeURIComponent(`${value}/ä@`)}@db/shop?ssl=1`],
-    },
-    canaries: [value],
-  }),
-  (value) => ({
-    entry: {
-      url: `https://mcp.example.com/mcp?region=eu&apiKey=${value}#top`,
-      headers: { 'X-Team': 'shop' },
-    },
-    canaries: [value],
-  }),
-  (value) => ({
-    entry: { url: 'https://mcp.example.com/mcp', headers: { Authorization: `Bearer ${value}` } },
-    canaries: [value],
-  }),
-  (value, args) => ({
-    entry: {
-      command: '/usr/bin/npx',
-      args: [
-        ...args,
-        'mcp-remote',
-        'https://x.example.com/mcp',
-        '--header',
-        `Authorization: Bearer ${value}`,
-      ],
-    },
-    canaries: [value],
-  }),
-  (value, args) => ({
-    entry: {
-      command: '/usr/bin/npx',
-      args,
-      env: { CONFIG: JSON.stringify({ retries: 3, auth: { token: value }, url: 'https://x' }) },
-    },
-    canaries: [value],
-  }),
-];
-
-const made = fc
-  .tuple(fc.constantFrom(...places), canary, fc.array(plain, { maxLength: 3 }))
-  .map(([place, value, others]) => place(value, others));
-const servers = fc.dictionary(
-  fc.string({ unit: fc.constantFrom(...'abcXYZ09 _./-'.split('')), minLength: 1, maxLength: 12 }),
-  made,
-  { minKeys: 1, maxKeys: 5, noNullPrototype: true },
-);
-const layout = fc.record({
-  indent: fc.constantFrom('', '  ', '\t', '    '),
-  eol: fc.constantFrom('\n', '\r\n'),
-  mark: fc.constantFrom('', '\ufeff'),
-  comments: fc.boolean(),
-});
-
-function laidOut(
-  value: unknown,
-  { indent, eol, mark, comments }: { indent: string; eol: string; mark: string; comments: boolean },
-): string {
-  const text = JSON.stringify(value, null, indent);
-  const commented =
-    comments && indent !== ''
-      ? text.replaceAll(/\n(\s*)"(args|headers|env)"/g, '\n$1// about $2\n$1/* and more */ "$2"')
-      : text;
-  return mark + commented.replaceAll('\n', eol);
-}
-
 describe('an import', () => {
   test('starts the same servers with the same values, and leaves no value anywhere', async () => {
     await fc.assert(
-      fc.asyncProperty(servers, layout, async (all, look) => {
-        const before = Object.fromEntries(
-          Object.entries(all).map(([name, { entry }]) => [name, entry]),
-        );
+      fc.asyncProperty(servers, layout, async (before, look) => {
         const text = laidOut({ numStartups: 3, mcpServers: before, theme: 'dark' }, look);
         const plan = await planned([config(file, text)]);
         const [changed = ''] = textsAfter(plan);
@@ -168,14 +70,72 @@ describe('an import', () => {
           ...policyFiles(plan).map((policy) => policy.text),
         ].join('\n');
         expect(shown).not.toContain('CANARY7');
-        for (const comment of text.match(
-          /\/\/ about (?!headers).*|\/\* and more \*\/ "(?:args|env)/g,
-        ) ?? []) {
-          expect(changed).toContain(comment.trim());
+        const gone = (plan.files[0]?.config.servers ?? []).map(({ node }) =>
+          valueAt(node, 'headers'),
+        );
+        for (const { 0: comment, index } of text.matchAll(/(?:\/\/|\/\*) c\d+/g)) {
+          const at = index - (plan.files[0]?.config.mark.length ?? 0);
+          const isInHeaders = gone.some(
+            (node) => node !== undefined && at > node.offset && at < node.offset + node.length,
+          );
+          if (!isInHeaders) expect(changed).toContain(comment);
         }
         // What was imported is found to be done.
         const again = await planned([config(file, changed)]);
         expect(again.files[0]?.edits).toEqual([]);
+      }),
+      { seed, numRuns: 150 },
+    );
+  });
+});
+
+describe('the diff', () => {
+  const shownLines = (text: string) => {
+    const lines = masked(text, [{ from: 0, to: text.length }]).split('\n');
+    if (lines.at(-1) === '') lines.pop();
+    return lines.map((line) => line.replace(/\r$/, '')).map(cut);
+  };
+  const cut = (line: string) => (line.length <= 240 ? line : `${line.slice(0, 240)}…`);
+
+  /** As patch(1) does it: throws where the old lines are not those that the diff names. */
+  function patched(old: readonly string[], diff: string): readonly string[] {
+    const result: string[] = [];
+    let at = 0;
+    const rows = diff.split('\n').slice(2, -1);
+    for (const [index, row] of rows.entries()) {
+      const head = /^@@ -(\d+),(\d+) \+(\d+),(\d+) @@$/.exec(row);
+      if (head !== null) {
+        const from = Number(head[1]) - 1;
+        result.push(...old.slice(at, from));
+        at = from;
+        expect(result.length).toBe(Number(head[3]) - 1);
+        const rest = rows.slice(index + 1);
+        const end = rest.findIndex((one) => one.startsWith('@@'));
+        const body = end === -1 ? rest : rest.slice(0, end);
+        expect(body.filter((one) => !one.startsWith('+')).length).toBe(Number(head[2]));
+        expect(body.filter((one) => !one.startsWith('-')).length).toBe(Number(head[4]));
+        continue;
+      }
+      const line = row.slice(1);
+      if (row[0] !== '+') {
+        expect(line).toBe(old[at]);
+        at += 1;
+      }
+      if (row[0] !== '-') result.push(line);
+    }
+    return [...result, ...old.slice(at)];
+  }
+
+  test('is one: applied to the old file, it gives the new one', async () => {
+    await fc.assert(
+      fc.asyncProperty(servers, layout, async (before, look) => {
+        const padding = Object.fromEntries(Array.from({ length: 9 }, (_, i) => [`pad${i}`, i]));
+        const text = laidOut({ ...padding, mcpServers: before, more: padding }, look);
+        const plan = await planned([config(file, text)]);
+        const [{ config: read, edits } = { config: null, edits: [] }] = plan.files;
+        const old = read?.text ?? '';
+        const diff = diffOf(file, old, edits);
+        expect(patched(shownLines(old), diff)).toEqual(shownLines(applyEdits(old, edits)));
       }),
       { seed, numRuns: 150 },
     );
@@ -278,6 +238,53 @@ describe('servers and secrets', () => {
     expect(plan.files[0]?.entries[0]?.verdict).toMatchObject({ kind: 'automatic' });
   });
 
+  test('a key that comes into an entry after its import is moved, and the rest stays as it is', async () => {
+    const first = await planned([config(file, json({ 'Git Hub': github(key) }))]);
+    const [text = ''] = textsAfter(first);
+    const items = new Map(first.items.map(({ item, fields }) => [item, fields]));
+    const more = text.replace('"env": {', '"env": {\n        "EXA_API_KEY": "exa-k3y-0123456789",');
+    const second = await planned([config(file, more)], holding(items));
+    expect(second.secrets.map(({ name, item, servers: used }) => ({ name, item, used }))).toEqual([
+      { name: 'git-hub-2', item: 'mcp/git-hub-2', used: ['git-hub'] },
+    ]);
+    expect(textsAfter(second)[0]).toBe(
+      more.replace(
+        '"EXA_API_KEY": "exa-k3y-0123456789"',
+        '"EXA_API_KEY_REF": "local://mcp/git-hub-2#EXA_API_KEY"',
+      ),
+    );
+    const { mcpServers } = JSON.parse(textsAfter(second)[0] ?? '') as {
+      mcpServers: Record<string, EntryJson>;
+    };
+    const asked = wrapped(mcpServers['Git Hub'] as EntryJson);
+    const grant = second.files[0]?.entries[0]?.rewrite?.grant;
+    expect(grant?.hash).toBe(entryHash(asked));
+    expect(new Set(grant?.references)).toEqual(new Set(referencesOf(asked)));
+    expect(second.servers[0]?.command).toEqual(['/usr/bin/npx', '-y', 'github-mcp']);
+  });
+
+  test('so is a header of a remote server', async () => {
+    const remote = { url: 'https://x.example.com/mcp', headers: { 'X-Api-Key': 'k3y-0123456789' } };
+    const first = await planned([config(file, json({ r: remote }))]);
+    const items = new Map(first.items.map(({ item, fields }) => [item, fields]));
+    const more = (textsAfter(first)[0] ?? '').replace(
+      /("X-Api-Key=[^"]*")/,
+      '$1, "--header", "Authorization=Bearer other-k3y-98765"',
+    );
+    const second = await planned([config(file, more)], holding(items));
+    const { mcpServers } = JSON.parse(textsAfter(second)[0] ?? '') as {
+      mcpServers: Record<string, EntryJson>;
+    };
+    const asked = wrapped(mcpServers['r'] as EntryJson);
+    expect(asked.launch).toMatchObject({
+      headers: {
+        'X-Api-Key': '{{local://mcp/r#X_API_KEY}}',
+        Authorization: 'Bearer {{local://mcp/r-2#AUTHORIZATION}}',
+      },
+    });
+    expect(second.files[0]?.entries[0]?.rewrite?.grant?.hash).toBe(entryHash(asked));
+  });
+
   test('a key that stands twice in one entry is one field', async () => {
     const entry = { ...github(key), args: ['--token', key] };
     const plan = await planned([config(file, json({ github: entry }))]);
@@ -303,6 +310,9 @@ describe('what is no plaintext key', () => {
     ['API_KEY', '', 'no-key'],
     ['AUTHORIZATION', 'Bearer ${TOKEN}', 'variable'],
     ['DATABASE_URL', 'postgres://u:${PGPASSWORD}@db/x', 'variable'],
+    ['DATABASE_URL', 'postgres://${env:DBUSER}:${env:PGPASSWORD}@db/x', 'variable'],
+    ['API_URL', 'https://${env:USER_AND_PASSWORD}@db/x', 'no-key'],
+    ['API_URL', 'https://x/?api_key=${input:key#1}&b=1', 'variable'],
     ['DATABASE_URL', 'postgres://db/x', 'no-key'],
     ['SETTINGS', '{"model": "large", "maxTokens": 4096}', 'no-key'],
     ['GOOGLE_APPLICATION_CREDENTIALS', '/home/anna/key.json', 'variable'],

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { parse } from 'yaml';
-import type { KnownPolicy } from './plan.ts';
+import type { KnownPolicy } from './bundles.ts';
 
 /** None where there is no such folder. */
 export function knownPolicies(folder: string): readonly KnownPolicy[] {

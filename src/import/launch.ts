@@ -62,9 +62,32 @@ export function isContainer(command: string, args: readonly string[]): boolean {
   return ['docker', 'podman', 'nerdctl', 'finch'].includes(name) && args.includes('run');
 }
 
-export function isWrapped(command: string, args: readonly string[]): boolean {
-  const words = [command, ...args.slice(0, 2)].map((word) => path.basename(word));
-  return words.some((word, at) => /^rotated?(\.js)?$/.test(word) && words[at + 1] === 'wrap');
+/** An entry that runs under `rotate wrap` already: what its words say. */
+export interface Wrapped {
+  readonly name: string;
+  /** What stands behind `--`; null for a remote server. */
+  readonly words: readonly string[] | null;
+  readonly url: string | null;
+}
+
+/** null where it does not. */
+export function wrappedBy(entry: Node): Wrapped | null {
+  const all = [commandOf(entry) ?? '', ...(argumentsOf(entry) ?? [])];
+  const at = all.findIndex(
+    (word, index) =>
+      index < 2 && /^rotated?(\.js)?$/.test(path.basename(word)) && all[index + 1] === 'wrap',
+  );
+  if (at === -1) return null;
+  const sign = all.indexOf('--', at);
+  const options = all.slice(at + 2, sign === -1 ? all.length : sign);
+  const after = (option: string) => {
+    const index = options.indexOf(option);
+    return index === -1 ? null : (options[index + 1] ?? null);
+  };
+  const words = sign === -1 ? null : all.slice(sign + 1);
+  const url = after('--url');
+  const name = after('--server') ?? path.basename(words?.[0] ?? '');
+  return name === '' ? null : { name, words, url };
 }
 
 /**

@@ -18,6 +18,8 @@ import {
   type LaunchSurroundings,
   type Program,
   urlOf,
+  type Wrapped,
+  wrappedBy,
 } from './launch.ts';
 import type { FoundKey, Spot } from './model.ts';
 
@@ -51,6 +53,8 @@ export interface Rewrite {
 }
 
 export function rewrite(text: string, server: ServerNode, options: RewriteOptions): Rewrite {
+  const before = wrappedBy(server.node);
+  if (before !== null) return rewriteWrapped(server, before, options);
   return urlOf(server.node) === undefined
     ? rewriteProcess(text, server, options)
     : rewriteRemote(text, server, options);
@@ -71,40 +75,19 @@ function rewriteProcess(text: string, server: ServerNode, options: RewriteOption
       ? insertedAfter(text, command, `"args": ${arrayText(head)}`)
       : prepended(text, args, head),
   );
-  const env: Record<string, string> = {};
-  for (const { key, value } of propertiesOf(valueAt(node, 'env'))) {
-    if (value.type === 'string') env[key] = String(value.value);
-  }
-  const words = (args?.children ?? []).map((word) => String(word.value));
-  for (const spot of options.spots) {
-    const [first] = spot.keys;
-    if (first !== undefined && spot.where === 'environment' && isWhole(spot) && spot.keyNode) {
-      const reference = options.referenceOf(first);
-      edits.push(replaced(spot.keyNode, `${spot.name}_REF`), replaced(spot.node, reference));
-      delete env[spot.name];
-      env[`${spot.name}_REF`] = reference;
-      continue;
-    }
-    const filled = withReferences(spot, options.referenceOf);
-    edits.push(replaced(spot.node, filled));
-    if (spot.where === 'environment') env[spot.name] = filled;
-    const at = args?.children?.indexOf(spot.node) ?? -1;
-    if (at !== -1) words[at] = filled;
-  }
+  const own = filledIn(node, options);
+  edits.push(...own.edits);
+  const words = (args?.children ?? []).map((word) => own.filled.get(word) ?? String(word.value));
   const launch: Launch = {
     kind: 'process',
     command: found.command,
     args: words,
     cwd: folder,
-    env: environmentOf(env),
+    env: own.env,
     files: [],
   };
   const warnings = found.warning === null ? [] : [found.warning];
-  if (options.spots.some(({ where }) => where === 'argument')) {
-    warnings.push(
-      'Its key is handed over in an argument, where other accounts of this machine can read it while it runs.',
-    );
-  }
+  warnings.push(...argumentWarnings(options.spots));
   if (propertyOf(node, 'envFile') !== undefined) {
     warnings.push('Its envFile was not looked at: keys in that file stay there.');
   }
@@ -113,6 +96,75 @@ function rewriteProcess(text: string, server: ServerNode, options: RewriteOption
     command: [found.command, ...words],
     ...granted(options.name, launch, [found.command, ...words], warnings),
   };
+}
+
+interface FilledIn {
+  readonly edits: readonly Edit[];
+  /** What the entry's environment becomes. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Every string that changes and stays where it is. */
+  readonly filled: ReadonlyMap<Node, string>;
+}
+
+/** References where the keys stood. */
+function filledIn(node: Node, { spots, referenceOf }: RewriteOptions): FilledIn {
+  const env: Record<string, string> = {};
+  for (const { key, value } of propertiesOf(valueAt(node, 'env'))) {
+    if (value.type === 'string') env[key] = String(value.value);
+  }
+  const edits: Edit[] = [];
+  const filled = new Map<Node, string>();
+  for (const spot of spots) {
+    const [first] = spot.keys;
+    if (first !== undefined && spot.where === 'environment' && isWhole(spot) && spot.keyNode) {
+      const reference = referenceOf(first);
+      edits.push(replaced(spot.keyNode, `${spot.name}_REF`), replaced(spot.node, reference));
+      delete env[spot.name];
+      env[`${spot.name}_REF`] = reference;
+      continue;
+    }
+    const text = withReferences(spot, referenceOf);
+    edits.push(replaced(spot.node, text));
+    filled.set(spot.node, text);
+    if (spot.where === 'environment') env[spot.name] = text;
+  }
+  return { edits, env: environmentOf(env), filled };
+}
+
+function argumentWarnings(spots: readonly Spot[]): readonly string[] {
+  return spots.some(({ where }) => where === 'argument')
+    ? [
+        'Its key is handed over in an argument, where other accounts of this machine can read it while it runs.',
+      ]
+    : [];
+}
+
+/** A key that came after the import: its place changes, and nothing else. */
+function rewriteWrapped(server: ServerNode, wrapped: Wrapped, options: RewriteOptions): Rewrite {
+  const { node } = server;
+  const { edits, env, filled } = filledIn(node, options);
+  const args = (valueAt(node, 'args')?.children ?? []).map(
+    (word) => filled.get(word) ?? String(word.value),
+  );
+  const warnings = argumentWarnings(options.spots);
+  if (wrapped.words === null) {
+    const at = args.indexOf('--url');
+    const url = at === -1 ? (wrapped.url ?? '') : (args[at + 1] ?? '');
+    const headers = Object.fromEntries(
+      args.flatMap((word, index) => {
+        const pair = word === '--header' ? (args[index + 1] ?? '') : '';
+        const sign = pair.indexOf('=');
+        return sign < 1 ? [] : [[pair.slice(0, sign), pair.slice(sign + 1)]];
+      }),
+    );
+    const launch: Launch = { kind: 'remote', url, headers };
+    return { edits, command: null, ...granted(options.name, launch, [url], warnings) };
+  }
+  const words = args.slice(args.indexOf('--') + 1);
+  const [command = '', ...rest] = words;
+  const cwd = folderOf(node, server.directory);
+  const launch: Launch = { kind: 'process', command, args: rest, cwd, env, files: [] };
+  return { edits, command: words, ...granted(options.name, launch, words, warnings) };
 }
 
 function rewriteRemote(text: string, server: ServerNode, options: RewriteOptions): Rewrite {

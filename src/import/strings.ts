@@ -74,11 +74,12 @@ function keysInJson(text: string, name: string): StringFindings {
 }
 
 /** Password, query, and parts of the path that are keys by their form. */
-function keysInUrl(text: string, name: string): StringFindings {
+function keysInUrl(written: string, name: string): StringFindings {
+  const text = opaque(written);
   const keys: FoundKey[] = [];
   const passed: Passed['why'][] = [];
   const add = (start: number, raw: string, field: string) => {
-    const hidden = indirectionOf(raw, 'url');
+    const hidden = hiddenIn(raw) ?? indirectionOf(raw, 'url');
     if (hidden === null) keys.push(urlKey(start, raw, field));
     else if (hidden !== 'empty') passed.push(hidden);
   };
@@ -119,6 +120,21 @@ function keysInUrl(text: string, name: string): StringFindings {
     }
   }
   return { keys, passed: keys.length === 0 ? (passed[0] ?? null) : null };
+}
+
+const asReference = '\u0000';
+const asVariable = '\u0001';
+
+/** What a client or a gate fills in may hold every sign that parts a URL: as long as before, and without any. */
+function opaque(text: string): string {
+  return text
+    .replaceAll(/\{\{[^{}]*\}\}/g, (part) => asReference.repeat(part.length))
+    .replaceAll(/\$\{[^}]*\}/g, (part) => asVariable.repeat(part.length));
+}
+
+function hiddenIn(raw: string): 'reference' | 'variable' | null {
+  if (raw.includes(asReference)) return 'reference';
+  return raw.includes(asVariable) ? 'variable' : null;
 }
 
 /** Tokens of a longer text that are keys whatever stands around them. */

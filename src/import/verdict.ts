@@ -1,7 +1,7 @@
 /** Whether an entry can be changed at all, and the honest reason where it is left alone. */
 import type { Node } from 'jsonc-parser';
 import { propertiesOf, propertyOf, stringAt, valueAt } from './config-file.ts';
-import { argumentsOf, commandOf, isContainer, isWrapped, urlOf } from './launch.ts';
+import { argumentsOf, commandOf, isContainer, urlOf, wrappedBy } from './launch.ts';
 import type { Findings, LeftCode, Verdict } from './model.ts';
 
 /** null where its keys can be moved. */
@@ -19,8 +19,8 @@ export function reasonToLeave(entry: Node, findings: Findings): Verdict | null {
       `The entry has no plain command and no plain URL.${stays(findings)}`,
     );
   }
-  if (command !== undefined && isWrapped(command, args)) {
-    return left('wrapped', `It runs under rotate wrap already.${stays(findings)}`);
+  if (wrappedBy(entry) !== null && findings.spots.length === 0) {
+    return left('wrapped', 'It runs under rotate wrap already.');
   }
   if (command !== undefined && isContainer(command, args)) {
     return left(

@@ -3,7 +3,8 @@ import { entryOf } from '../../cli/wrap.ts';
 import { type Entry, type Launch, renderLaunch } from '../../gate/entry.ts';
 import type { Fields, Secret } from '../../secret/secret.ts';
 import { type ConfigFile, readConfig } from '../config-file.ts';
-import { type KnownPolicy, type Plan, planImport, type PlanOptions } from '../plan.ts';
+import type { KnownPolicy } from '../bundles.ts';
+import { type Plan, planImport, type PlanOptions } from '../plan.ts';
 import { applyEdits } from '../rewrite.ts';
 
 export const program = {
