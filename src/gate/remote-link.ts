@@ -65,6 +65,7 @@ export function remoteLink(
         send: () => true,
         pause: () => undefined,
         resume: () => undefined,
+        endInput: () => undefined,
         stop: async () => end,
         ended: Promise.resolve(end),
       };
@@ -435,27 +436,26 @@ function open(launch: Remote, events: LinkEvents, times: RemoteTimes, clock: Clo
     ended.resolve({ why, exitCode: why === 'failed' ? null : 0, signal: null, message });
   }
 
-  async function stop(): Promise<void> {
+  /** Resolves when no call is open, or `until` says that it has taken long enough. */
+  async function settle(until: Promise<unknown> | null): Promise<void> {
+    if (calls.size === 0) return;
+    settled ??= Promise.withResolvers();
+    await Promise.race([settled.promise, ended.promise, ...(until === null ? [] : [until])]);
+  }
+
+  async function leave(why: LinkEnd['why'], until: Promise<unknown> | null): Promise<void> {
     listening.abort();
-    if (calls.size > 0) {
-      settled = Promise.withResolvers();
-      await Promise.race([
-        settled.promise,
-        clock.sleep(times.settleMs, closing.signal).catch(() => undefined),
-      ]);
-    }
+    await settle(until);
     if (sessionId !== null && !closing.signal.aborted) {
-      await request(
-        'DELETE',
-        headersFor(null, null),
-        null,
-        AbortSignal.timeout(times.deleteMs),
-      ).then(
+      const late = AbortSignal.timeout(times.deleteMs);
+      const headers = headersFor(null, null);
+      sessionId = null;
+      await request('DELETE', headers, null, late).then(
         (answer) => answer.resume(),
         () => undefined,
       );
     }
-    end('closed', null);
+    end(why, null);
   }
 
   return {
@@ -472,6 +472,7 @@ function open(launch: Remote, events: LinkEvents, times: RemoteTimes, clock: Clo
       isPaused = false;
       for (const answer of reading) answer.resume();
     },
+    endInput: () => void leave('exited', null),
     async stop(how) {
       if (how === 'now') end('closed', null);
       else if (!isStopping) {
@@ -479,7 +480,8 @@ function open(launch: Remote, events: LinkEvents, times: RemoteTimes, clock: Clo
         // Whoever paused reading will not resume it.
         isPaused = false;
         for (const answer of reading) answer.resume();
-        void stop();
+        const late = clock.sleep(times.settleMs, closing.signal).catch(() => undefined);
+        void leave('closed', late);
       }
       return ended.promise;
     },

@@ -12,6 +12,7 @@ import {
 import { canonicalId, type Range, splice, stringAt, valueAt } from '../scan.ts';
 import type { Session } from '../session/session.ts';
 import { RotatedError } from '../../errors.ts';
+import { answerError, rpcErrors } from './answers.ts';
 import type { SavedSession } from './saved-sessions.ts';
 import { logLines, type ServerParts, startSession } from './server.ts';
 import { eachFrame, statusOf } from './frames-of-http.ts';
@@ -27,7 +28,8 @@ export interface LegacySession {
   readonly usedAtMs: () => number;
   /** Settles when the client may speak: at once, or when what it said before a restart was said again. */
   readonly ready: Promise<void>;
-  stop(): Promise<void>;
+  /** soon: what is still asked needs no answer. */
+  stop(how?: 'soon'): Promise<void>;
 }
 
 export interface LegacyOptions {
@@ -43,6 +45,9 @@ export interface LegacyOptions {
 
 /** Since this revision a client knows what an event without data means. */
 const primingSince = '2025-11-25';
+
+/** A server that refuses to begin says so by a status, if it takes no longer. */
+const beginsWithinMs = 15_000;
 
 export function createLegacySession(options: LegacyOptions): LegacySession {
   const { parts, id } = options;
@@ -234,10 +239,18 @@ export function createLegacySession(options: LegacyOptions): LegacySession {
         response.writeHead(202).end();
         return;
       }
+      const twice = requests.find((request) => byId.has(request.id ?? ''));
+      if (twice !== undefined) {
+        const message = 'Invalid Request: a request with this id is under way';
+        const error = { code: rpcErrors.invalidRequest, message };
+        answerError(response, 400, error, { id: textAt(twice) });
+        return;
+      }
       const [first] = requests;
       const only = requests.length === 1 && first !== undefined ? textAt(first) : null;
       const ids = requests.map((request) => request.id ?? '');
-      const stream = streams.forRequests(response, ids, only);
+      const afterMs = initializeId === null ? undefined : beginsWithinMs;
+      const stream = streams.forRequests(response, ids, only, afterMs);
       for (const request of requests) {
         const key = request.id ?? '';
         byId.set(key, stream);
@@ -258,9 +271,11 @@ export function createLegacySession(options: LegacyOptions): LegacySession {
     },
     isQuiet: () => !streams.isConnected() && byId.size === 0,
     usedAtMs: () => usedAtMs,
-    async stop() {
+    async stop(how) {
       isStopping = true;
       session.clientClosed();
+      // Said again, it hurries.
+      if (how === 'soon') session.clientClosed();
       await session.ended;
     },
   };

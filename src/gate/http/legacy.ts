@@ -177,7 +177,7 @@ export function createLegacy(
       if (request.method === 'DELETE') {
         live.delete(id);
         saved.remove(id);
-        await session.stop();
+        await session.stop('soon');
         response.writeHead(200).end();
         return;
       }

@@ -4,7 +4,7 @@ import { type Message, readMessage, splitBatch } from '../message.ts';
 import { answerError, answerFailure, answerTooLarge, readBody, rpcErrors } from './answers.ts';
 import type { Backend, Incoming } from './backend.ts';
 import { headerOf, mediaType } from './headers.ts';
-import { createLegacy } from './legacy.ts';
+import { createLegacy, type LegacyTimes } from './legacy.ts';
 import { createModern } from './modern.ts';
 import { noSavedSessions, type SavedSessions } from './saved-sessions.ts';
 import { createEraProbe, type ServerParts } from './server.ts';
@@ -17,8 +17,9 @@ const batchMost = 100;
 export function createStdioBackend(
   parts: ServerParts,
   saved: SavedSessions = noSavedSessions(),
+  times?: LegacyTimes,
 ): Backend {
-  const legacy = createLegacy(parts, saved);
+  const legacy = createLegacy(parts, saved, times);
   const modern = createModern(parts);
   const era = createEraProbe(parts);
 

@@ -17,7 +17,12 @@ export interface Stream {
 
 export interface Streams {
   /** Of a POST with these requests; `only` as the client wrote the id, where there is one. */
-  forRequests(response: ServerResponse, ids: readonly string[], only: string | null): Stream;
+  forRequests(
+    response: ServerResponse,
+    ids: readonly string[],
+    only: string | null,
+    streamAfterMs?: number,
+  ): Stream;
   /** What belongs to no request: a GET. */
   readonly standalone: Stream;
   /** The newest that still has something to answer; `only` where it must be the only one. */
@@ -178,7 +183,7 @@ export function createStreams(options: StreamsOptions): Streams {
   return {
     standalone,
     deliver,
-    forRequests(response, ids, only) {
+    forRequests(response, ids, only, afterMs = streamAfterMs) {
       lastStream += 1;
       const name =
         only === null || only.length > idLengthMost
@@ -186,7 +191,7 @@ export function createStreams(options: StreamsOptions): Streams {
           : `.${Buffer.from(only).toString('base64url')}`;
       const stream = newStream(`${run}.${lastStream}${name}`, ids, ids.length === 1);
       take(stream, response);
-      waiting.set(stream, setTimeout(() => begin(stream), streamAfterMs).unref());
+      waiting.set(stream, setTimeout(() => begin(stream), afterMs).unref());
       return stream;
     },
     openRequest(which) {

@@ -52,6 +52,8 @@ export interface EventStream {
   /** The next message; null at the end. */
   next(): Promise<Message | null>;
   lastId(): string | null;
+  /** Resolves once an event had an id; somebody must be reading. */
+  identified(): Promise<void>;
   close(): void;
 }
 
@@ -75,7 +77,9 @@ export async function openStream(
   const split = createEventSplitter();
   const ready: Message[] = [];
   let lastId: string | null = null;
+  const identified = Promise.withResolvers<void>();
   return {
+    identified: () => identified.promise,
     response,
     lastId: () => lastId,
     async next() {
@@ -86,6 +90,7 @@ export async function openStream(
         if (read === undefined || read.done) return null;
         for (const event of split(Buffer.from(read.value))) {
           lastId = event.id ?? lastId;
+          if (lastId !== null) identified.resolve();
           const found = messageOf(event);
           if (found !== null) ready.push(found);
         }
