@@ -54,7 +54,7 @@ function idOf({ params }: Request): string {
 
 /** The line of an honest server's log. */
 function seen(request: Request, pid = 1): string {
-  return `C ${idOf(request)} ${pid} key 1 1\n`;
+  return `C ${idOf(request)} ${pid} key ${request.method}:1 1\n`;
 }
 
 function echo(request: Request, text = `Echo: ${idOf(request)}`): Message {

@@ -86,7 +86,7 @@ export async function runRelay(context: CheckContext): Promise<{ ok: boolean } &
   const wrapped = stdio.get('wrap')?.transport.child.pid ?? 0;
   const nodeMb = bareNodeMb();
   const rssOverNodeMb = rounded(rssMbOf(wrapped).now - nodeMb);
-  const targets = await startHttp(context, feed);
+  const targets = await startHttp(context, feed, rotate);
   try {
     const http: Subject[] = [];
     for (const [name, { url, headers }] of targets) {
@@ -151,11 +151,12 @@ function buildOrSkip({ skip }: CheckContext): AsyncDisposable & { readonly rotat
 async function startHttp(
   { skip }: CheckContext,
   feed: TestFeed,
+  rotate: string,
 ): Promise<ReadonlyMap<string, HttpTarget>> {
   const started = new Map<string, HttpTarget>();
   const starts: Readonly<Record<string, () => Promise<HttpTarget>>> = {
     direct: startDirect,
-    gate: () => startGate(feed, servers.echo),
+    gate: () => startGate(feed, servers.echo, { rotate }),
     'mcp-proxy': startMcpProxy,
     supergateway: startSupergateway,
   };

@@ -2,6 +2,9 @@
 import { seededRandom } from '../support/world/random.ts';
 import type { CheckContext } from '../support/check.ts';
 import { type Budget, budgetText, rounded } from '../bench/stats.ts';
+import { openHttp } from './load/http.ts';
+import { logVariable } from './load/server-log.ts';
+import { startGate } from './support/http-targets.ts';
 import { runSwaps, type Sizes, type SwapRun, type SwapRunOptions } from './support/swap-run.ts';
 import { launch, servers } from './support/targets.ts';
 
@@ -56,6 +59,22 @@ const subjects: readonly Subject[] = [
     transport: 'stdio',
     connect: async (feed, log) =>
       launch({ relay: 'wrap', server: servers.modern, feed, log, name: 'modern' }),
+  },
+  {
+    server: 'modern-test-server',
+    era: 'modern',
+    transport: 'http',
+    connect: async (feed, log) => {
+      const gate = await startGate(feed, servers.modern, { env: { [logVariable]: log } });
+      const transport = openHttp({ ...gate, era: 'modern' });
+      return {
+        ...transport,
+        close: async () => {
+          await transport.close();
+          await gate.end();
+        },
+      };
+    },
   },
 ];
 

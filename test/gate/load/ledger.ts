@@ -156,20 +156,22 @@ function totalsOf(
     else if (call.verdict.is === 'wrong') note('mismatched', `${name}: ${call.verdict.why}`);
     if (log === null) continue;
     const uses = log.usesOf(call.id);
-    const most = Math.max(0, ...countBy(uses.map(({ round }) => round)));
+    const most = Math.max(0, ...countBy(uses.map(({ what }) => what)));
     if (most > 1) note('doubled', `${name} reached the server ${most} times`);
     if (uses.length === 0 && call.verdict?.is === 'ok') {
       note('mismatched', `${name} was answered, and no server saw it`);
     }
-    if (call.cancelledAtMs !== null && call.answers === 0 && !log.cancelReached(call.id)) {
+    // One that never came to a server need not be cancelled there.
+    const isOwed = call.cancelledAtMs !== null && call.answers === 0 && uses.length > 0;
+    if (isOwed && !log.cancelReached(call.id)) {
       note('cancelsLost', `${name}: its cancellation did not reach the process that had it`);
     }
   }
   return { calls: counts, total: calls.length, ...sums, problems };
 }
 
-function countBy(values: readonly number[]): readonly number[] {
-  const counts = new Map<number, number>();
+function countBy(values: readonly string[]): readonly number[] {
+  const counts = new Map<string, number>();
   for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
   return [...counts.values()];
 }

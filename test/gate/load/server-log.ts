@@ -5,8 +5,7 @@ import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:f
 export const logVariable = 'CALL_LOG';
 
 export interface CallLog {
-  /** `used`: the credential of this request, where it is not the process's own. */
-  call(id: string, round?: number, used?: string): void;
+  call(request: Logged): void;
   /** `null`: a cancellation of something that this process does not have. */
   cancelled(id: string | null): void;
   close(): void;
@@ -35,13 +34,24 @@ export function openCallLog(file: string | undefined, key: string): CallLog {
   add(`S ${pid} ${key} ${nowMs()}\n`);
   flush();
   return {
-    call: (id, round = 1, used = key) => add(`C ${id} ${pid} ${used} ${round} ${nowMs()}\n`),
+    call: ({ id, method, round = 1, key: used = key }) =>
+      add(`C ${id} ${pid} ${used} ${method}:${round} ${nowMs()}\n`),
     cancelled: (id) => add(`X ${id ?? '?'} ${pid}\n`),
     close: () => {
       flush();
       closeSync(target);
     },
   };
+}
+
+export interface Logged {
+  readonly id: string;
+  /** A gate may put a question of its own under the `_meta` of a call: the method tells it from a second call. */
+  readonly method: string;
+  /** 2: the same call again, with what the server had asked for. */
+  readonly round?: number;
+  /** The credential of this request, where it is not the process's own. */
+  readonly key?: string;
 }
 
 /** One clock for all processes of the machine. */
@@ -52,7 +62,8 @@ export function nowMs(): number {
 export interface Use {
   readonly pid: number;
   readonly key: string;
-  readonly round: number;
+  /** `tools/call:1` */
+  readonly what: string;
   readonly atMs: number;
 }
 
@@ -87,7 +98,7 @@ export function parseServerLog(text: string): ServerLog {
       const use = {
         pid: Number(second),
         key: third ?? '',
-        round: Number(fourth),
+        what: fourth ?? '',
         atMs: Number(fifth),
       };
       const list = uses.get(first);

@@ -1,6 +1,5 @@
 /** What a session of the load generator needs of a connection, and the one over a child's stdio. */
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { createLineSplitter } from './lines.ts';
 import type { Message, Request, RpcId } from './message.ts';
 
@@ -117,13 +116,6 @@ export function openStdio(
       }
     },
   };
-}
-
-/** For tests that watch a child's end without a transport. */
-export async function exitOf(child: ChildProcess): Promise<number | null> {
-  if (child.exitCode !== null) return child.exitCode;
-  const [code] = (await once(child, 'exit')) as [number | null];
-  return code;
 }
 
 function parse(line: string): Message | null {

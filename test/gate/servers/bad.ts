@@ -57,7 +57,7 @@ function receive({ id, method, params = {} }: Message): void {
   }
   if (method === undefined || id === undefined || id === null) return;
   if (typeof call === 'string') {
-    log.call(call);
+    log.call({ id: call, method });
     pending.set(id, call);
   }
   if (bad.junk === true) process.stdout.write('handling a request\n');

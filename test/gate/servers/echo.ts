@@ -11,7 +11,7 @@ process.stdin.on(
   createLineSplitter((line) => {
     const message = JSON.parse(line) as Message;
     const call = (message.params?.['_meta'] as Record<string, unknown> | undefined)?.[callKey];
-    if (typeof call === 'string') log.call(call);
+    if (typeof call === 'string') log.call({ id: call, method: message.method ?? '' });
     const answer = answerOf(message);
     if (answer !== null) process.stdout.write(`${answer}\n`);
   }),

@@ -57,7 +57,7 @@ function countRequests({ prototype }: ReadBufferClass): void {
       const id = (message.params?.['_meta'] as Record<string, unknown> | undefined)?.[callKey];
       if (typeof id === 'string') {
         calls.set(message.id, id);
-        log.call(id);
+        log.call({ id, method: message.method });
       }
     }
     return message;

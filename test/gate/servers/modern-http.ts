@@ -27,11 +27,16 @@ const handle = toNodeHandler(handler);
 
 const server = createServer((request, response) => {
   void read(request).then((body) => {
-    const { params } = body as Message;
+    const { method = '', params } = body as Message;
     const call = (params?.['_meta'] as Record<string, unknown> | undefined)?.[callKey];
     if (typeof call === 'string') {
       const used = request.headers.authorization?.replace(/^Bearer /, '') ?? key;
-      log.call(call, params?.['requestState'] === undefined ? 1 : 2, used);
+      log.call({
+        id: call,
+        method,
+        round: params?.['requestState'] === undefined ? 1 : 2,
+        key: used,
+      });
     }
     return handle(request as Parameters<typeof handle>[0], response, body);
   });

@@ -28,7 +28,7 @@ wire.onmessage = (message, extra) => {
   const { method, params } = message as Message;
   const call = (params?.['_meta'] as Record<string, unknown> | undefined)?.[callKey];
   if (method !== undefined && typeof call === 'string') {
-    log.call(call, params?.['requestState'] === undefined ? 1 : 2);
+    log.call({ id: call, method, round: params?.['requestState'] === undefined ? 1 : 2 });
   }
   serve?.(message, extra);
 };

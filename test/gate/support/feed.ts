@@ -1,8 +1,9 @@
 /** Stands where the daemon stands: answers shims on a Unix socket, changes keys when a test says so, and sees what each reports. */
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { gateSocketPath, prepareSocketFolder } from '../../../src/control/socket-path.ts';
 import type { ErrorJson } from '../../../src/errors.ts';
 import {
   type DaemonMessage,
@@ -13,6 +14,7 @@ import {
 } from '../../../src/gate/feed/protocol.ts';
 import { defaultSettings, type ServerSettings } from '../../../src/gate/settings.ts';
 import type { InstanceStatus } from '../../../src/gate/source.ts';
+import { databaseName } from '../../../src/state-place.ts';
 import { createLineSplitter } from '../load/lines.ts';
 
 /** The one secret that test servers use, and how their entries refer to it. */
@@ -37,6 +39,8 @@ export interface Change {
 }
 
 export interface TestFeed extends AsyncDisposable {
+  /** A state directory in which nothing but the socket is: what finds its daemon by the state finds this. */
+  readonly state: string;
   readonly socket: string;
   /** Told to shims that connect from now on, and to those connected. */
   use(settings: Partial<ServerSettings>): void;
@@ -68,9 +72,11 @@ const withinMsUsual = 30_000;
 const aliveEveryMs = 2_000;
 
 export async function openFeed(given: Partial<ServerSettings> = {}): Promise<TestFeed> {
-  const folder = mkdtempSync(path.join(tmpdir(), 'rotated-feed-'));
-  chmodSync(folder, 0o700);
-  const socket = path.join(folder, 'gate.sock');
+  const state = mkdtempSync(path.join(tmpdir(), 'rotated-feed-'));
+  chmodSync(state, 0o700);
+  writeFileSync(path.join(state, databaseName), '');
+  const socket = gateSocketPath(state);
+  prepareSocketFolder(socket);
   let settings: ServerSettings = { ...defaultSettings, ...given };
   const keys = [keyOf(1)];
   const instances = new Map<string, Instance & { statuses: InstanceStatus[] }>();
@@ -162,6 +168,7 @@ export async function openFeed(given: Partial<ServerSettings> = {}): Promise<Tes
     await closed;
   };
   const feed: TestFeed = {
+    state,
     socket,
     keys,
     generation: () => keys.length,
@@ -225,7 +232,7 @@ export async function openFeed(given: Partial<ServerSettings> = {}): Promise<Tes
     [Symbol.asyncDispose]: async () => {
       clearInterval(alive);
       await kill();
-      rmSync(folder, { recursive: true, force: true });
+      rmSync(state, { recursive: true, force: true });
     },
   };
   return feed;

@@ -1,16 +1,19 @@
 /** What answers over HTTP with the echo server behind it: the server itself, the gate, and the bridges that others publish. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { startProgram } from '../../support/program.ts';
 import { freePort } from '../../support/servers/free-port.ts';
 import { openHttp } from '../load/http.ts';
+import { createLineSplitter } from '../load/lines.ts';
 import { createLedger } from '../load/ledger.ts';
 import { plainDialect } from '../load/plain.ts';
 import { createSession, type Session } from '../load/session.ts';
-import type { TestFeed } from './feed.ts';
-import { type Command, servers } from './targets.ts';
+import { reference, type TestFeed } from './feed.ts';
+import { checkoutRotate, type Command, servers } from './targets.ts';
 
 export interface HttpTarget {
   readonly url: string;
@@ -48,10 +51,73 @@ export function startSupergateway(): Promise<HttpTarget> {
   return startBridge((port) => [...run, ...how, '--port', String(port)]);
 }
 
-/** The gate with this one server behind it. */
-export async function startGate(_feed: TestFeed, _server: Command): Promise<HttpTarget> {
-  throw new Error('not yet');
+export interface GateOptions {
+  /** What the one server is launched with. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly rotate?: string;
+  readonly port?: number;
 }
+
+export interface GateTarget extends HttpTarget {
+  readonly pid: number;
+  /** Asked to end; returns its exit code. */
+  stop(): Promise<number | null>;
+}
+
+/** `rotated gate` with this one server behind it, its values from the feed. */
+export async function startGate(
+  feed: TestFeed,
+  server: ServerJson,
+  { env = {}, rotate = checkoutRotate, port = 0 }: GateOptions = {},
+): Promise<GateTarget> {
+  const file = path.join(feed.state, 'servers.json');
+  const entry = 'url' in server ? server : { ...server, env: { API_KEY_REF: reference, ...env } };
+  writeFileSync(file, JSON.stringify({ mcpServers: { test: entry } }), { mode: 0o600 });
+  const listen = `127.0.0.1:${port === 0 ? await freePort() : port}`;
+  const args = [rotate, 'gate', '--servers', file, '--listen', listen, '--state', feed.state];
+  const child = spawn(process.execPath, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { PATH: process.env['PATH'], HOME: process.env['HOME'] },
+  });
+  const exited = once(child, 'close') as Promise<[number | null]>;
+  let errors = '';
+  child.stderr.on('data', (part: Buffer) => {
+    if (errors.length < 2_000) errors += part.toString();
+  });
+  const ready = new Promise<void>((resolve) => {
+    child.stdout.on(
+      'data',
+      createLineSplitter((line) => {
+        if (line.includes('"message":"ready"')) resolve();
+      }),
+    );
+  });
+  const ended = exited.then(([code]) => {
+    throw new Error(`The gate ended with ${code}: ${errors}`);
+  });
+  ended.catch(() => {});
+  await Promise.race([ready, ended]);
+  const token = readFileSync(path.join(feed.state, 'gate-token'), 'utf8').trim();
+  const end = async (signal: 'SIGTERM' | 'SIGKILL') => {
+    child.kill(signal);
+    const [code] = await exited;
+    return code;
+  };
+  return {
+    url: `http://${listen}/test/mcp`,
+    headers: { authorization: `Bearer ${token}` },
+    pid: child.pid as number,
+    stop: () => end('SIGTERM'),
+    end: async () => {
+      await end('SIGTERM');
+    },
+  };
+}
+
+/** As a client's config has it. */
+export type ServerJson =
+  | Command
+  | { readonly url: string; readonly headers: Readonly<Record<string, string>> };
 
 /** A session on it, in the era that all of them speak. */
 export async function openOn({ url, headers }: HttpTarget): Promise<Session> {
