@@ -100,21 +100,48 @@ describe('--now, the present key leaked', () => {
     expect(started?.next).toContain('--mode continuity');
   });
 
-  it('over a grace in progress ends it at once, and the successor replaces the leaked key', async () => {
-    const world = await rotatedOnce({ name: 'a', graceMs: 86_400_000 });
+  it.each(['continuity', 'contain'] as const)(
+    'over a grace in progress ends it at once, and the successor replaces the leaked key: %s',
+    async (mode) => {
+      const world = await rotatedOnce({ name: 'a', graceMs: 86_400_000 });
+      await world.machine.run(byName('a'), everyone);
+      await world.untilPhase('a', 'adopted');
+      expect(world.live('a')).toHaveLength(2);
+      const leaked = await world.served('a');
+      const from = world.events('a').length;
+      await world.machine.now(byName('a'), mode, everyone);
+      await world.untilPhase('a', 'retired');
+      await world.until(async () => (await world.debts('a')).length === 0);
+      const now = await world.served('a');
+      expect(now?.generation).toBe(3);
+      expect(world.live('a').map((key) => key.ref)).toEqual([now?.key?.ref]);
+      expect(leaked?.key?.ref).not.toBe(now?.key?.ref);
+      const [, before] = await world.machine.history('a', 2);
+      expect(before?.phase).toBe('retired');
+      const record = changes(world, from);
+      // In contain both old keys are dead before there is a new one.
+      if (mode === 'contain') expect(record.indexOf('mint')).toBe(record.length - 1);
+      else expect(record.lastIndexOf('revoke')).toBeGreaterThan(record.indexOf('mint'));
+    },
+  );
+
+  it('in contain while consumers still reload: the leaked key is dead before there is a new one, and nothing is left', async () => {
+    const world = await rotatedOnce({ name: 'a' });
+    const slow = world.consumer('app', 'user', 'a').add('one');
+    slow.stubborn = true;
     await world.machine.run(byName('a'), everyone);
-    await world.untilPhase('a', 'adopted');
-    expect(world.live('a')).toHaveLength(2);
+    await world.untilPhase('a', 'promoted');
     const leaked = await world.served('a');
-    await continuity(world);
-    await world.untilPhase('a', 'retired');
-    await world.until(async () => (await world.debts('a')).length === 0);
-    const now = await world.served('a');
-    expect(now?.generation).toBe(3);
-    expect(world.live('a').map((key) => key.ref)).toEqual([now?.key?.ref]);
-    expect(leaked?.key?.ref).not.toBe(now?.key?.ref);
-    const [, before] = await world.machine.history('a', 2);
-    expect(before?.phase).toBe('retired');
+    world.at = (point) => {
+      if (point !== 'before:mint') return;
+      expect(world.issuer.probe('a', leaked?.value ?? '')?.live).toBe(false);
+    };
+    await contain(world);
+    slow.stubborn = false;
+    await world.untilPhase('a', 'retired', { stepMs: 1_000 });
+    await world.until(async () => (await world.debts('a')).length === 0, { stepMs: 1_000 });
+    expect(world.live('a').map((key) => key.ref)).toEqual([(await world.served('a'))?.key?.ref]);
+    expect(slow.value).toBe((await world.served('a'))?.value);
   });
 
   it('while consumers still reload: both older keys live until the successor is adopted, then both die', async () => {
