@@ -1,8 +1,11 @@
 /** The command `rotated gate`: MCP servers behind one HTTP port, their credentials replaced while they run. */
+import { once } from 'node:events';
+import { createConnection } from 'node:net';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { RotatedError } from '../../errors.ts';
 import { connectDaemon } from '../../gate/feed/daemon.ts';
+import type { Connect } from '../../gate/feed/source.ts';
 import { readServersFile, sessionsFolder } from '../../gate/http/files.ts';
 import { openGate } from '../../gate/http/gate.ts';
 import { gateToken } from '../../gate/http/token.ts';
@@ -58,8 +61,7 @@ export async function run({ io, options }: Call): Promise<Exit> {
   }
   const front = await openGate({
     servers,
-    connect: (references) =>
-      connectDaemon({ env: io.env, directory: io.directory, state: options.state, references }),
+    connect: connectorOf(io, options.state),
     host,
     port,
     token: token?.token ?? null,
@@ -76,6 +78,23 @@ export async function run({ io, options }: Call): Promise<Exit> {
   await front.close();
   log.info({}, 'stopped');
   return 'ok';
+}
+
+/** The daemon of the state directory; or the socket that somebody put in its place, as for `rotate wrap`. */
+function connectorOf(
+  { env, directory }: Io,
+  state: string | undefined,
+): (references: readonly string[]) => Connect {
+  const socket = env['ROTATED_GATE_SOCKET'];
+  if (socket === undefined || socket === '') {
+    return (references) => connectDaemon({ env, directory, state, references });
+  }
+  return () =>
+    async ({ signal }) => {
+      const stream = createConnection(socket);
+      await once(stream, 'connect', { signal });
+      return stream;
+    };
 }
 
 /** One JSON object a line, as the service logs. */
