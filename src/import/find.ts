@@ -36,6 +36,11 @@ export function findKeys(entry: Node): Findings {
     const node = valueAt(entry, key);
     if (node?.type === 'string') add('url', '', node, null, keysIn(String(node.value), ''));
   }
+  // Some write the whole command line here: nothing of it is moved, but it is said.
+  const command = valueAt(entry, 'command');
+  if (command?.type === 'string') {
+    add('argument', '', command, null, keysIn(String(command.value), ''));
+  }
   const args = valueAt(entry, 'args');
   const words = args?.type === 'array' ? (args.children ?? []) : [];
   words.forEach((node, index) => {

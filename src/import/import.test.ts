@@ -365,6 +365,22 @@ describe('what is no plaintext key', () => {
     expect(reasons?.[1]).toContain('Both A_TOKEN and A_TOKEN_REF are set');
   });
 
+  test('a command line in one string, and the text of a shell, are left alone, and their keys said', async () => {
+    const { plan } = await after({
+      line: { command: 'npx -y some-mcp --token hunter2-CANARY7' },
+      shell: { command: 'bash', args: ['-c', 'API_KEY="hunter2-CANARY7" exec npx some-mcp'] },
+      env: { command: 'sh', args: ['-c', 'exec npx some-mcp'], env: { API_KEY: 'k3y-0123' } },
+      words: { command: '/usr/bin/x', args: ['--note', 'the token is not here, key=value'] },
+    });
+    const [line, shell, env, words] = plan.files[0]?.entries ?? [];
+    expect(line?.verdict.reason).toContain('whole command line. Its plaintext key stays.');
+    expect(shell?.verdict.reason).toContain('could be read as a command. Its plaintext key stays.');
+    expect(env?.verdict.kind).toBe('guided');
+    expect(words?.verdict.left).toBe('no-key');
+    const text = plan.files[0]?.config.text ?? '';
+    expect(masked(text, [{ from: 0, to: text.length }])).not.toContain('CANARY7');
+  });
+
   test('what the client fills into a command gets no grant, and that is said', async () => {
     const { plan } = await after({
       x: { command: '/usr/bin/x', args: ['${workspaceFolder}'], env: { API_KEY: 'k3y-0123' } },

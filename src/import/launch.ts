@@ -112,7 +112,8 @@ export function findCommand(
   }
   return {
     command,
-    warning: `${command} is not found ${command.includes('/') ? `in ${folder}` : 'on this PATH'}: the entry names it as it was written.`,
+    // The first word alone: what follows may be anything.
+    warning: `${command.split(/\s/)[0]} is not found ${command.includes('/') ? `in ${folder}` : 'on this PATH'}: the entry names it as it was written.`,
   };
 }
 

@@ -146,7 +146,26 @@ function keysByForm(text: string, name: string, random: boolean): StringFindings
     if (!hasKeyForm(token)) continue;
     keys.push(key(match.index, token, name === '' ? 'KEY' : fieldOf(name)));
   }
+  if (/\s/.test(text.trim())) {
+    for (const one of keysInWords(text)) {
+      if (!keys.some(({ start, end }) => one.start < end && one.end > start)) keys.push(one);
+    }
+  }
   return { keys, passed: null };
+}
+
+/** A command line in one string: `API_KEY=x node server.js --token y`. */
+function keysInWords(text: string): readonly FoundKey[] {
+  const words =
+    /(?:^|[\s"';&|(])(?:--?)?([A-Za-z_][\w-]*)(=|\s+)(["']?)([^\s"';&|<>()-][^\s"';&|<>()]*)/g;
+  return [...text.matchAll(words)].flatMap((match) => {
+    const [all, name = '', sign = '', , value = ''] = match;
+    // `the token is` is a sentence, `--token is` an option.
+    const isNamed = sign === '=' || /^.?--?/.test(all.trimStart());
+    if (!isNamed || nameSays(name) !== 'secret') return [];
+    if (indirectionOf(value) !== null || !canBeSecret(value) || isPath(value)) return [];
+    return [key(match.index + all.length - value.length, value, fieldOf(name))];
+  });
 }
 
 function pieces(text: string, from: number, to: number, separator: string) {

@@ -1,4 +1,5 @@
 /** Whether an entry can be changed at all, and the honest reason where it is left alone. */
+import path from 'node:path';
 import type { Node } from 'jsonc-parser';
 import { propertiesOf, propertyOf, stringAt, valueAt } from './config-file.ts';
 import { argumentsOf, commandOf, isContainer, urlOf, wrappedBy } from './launch.ts';
@@ -54,6 +55,20 @@ function withoutKeys(url: string | undefined, { passed }: Findings): Verdict {
 
 function unclearProcess(entry: Node, findings: Findings): Verdict | null {
   const env = valueAt(entry, 'env');
+  const command = commandOf(entry) ?? '';
+  const inWords = findings.spots.some(({ where }) => where === 'argument');
+  if (findings.spots.some(({ node }) => node === valueAt(entry, 'command'))) {
+    return left('not-understood', `Its command is a whole command line.${stays(findings)}`);
+  }
+  if (
+    inWords &&
+    /^(?:(?:ba|z|da|k|fi)?sh|cmd|powershell|pwsh)(?:\.exe)?$/.test(path.basename(command))
+  ) {
+    return left(
+      'not-understood',
+      `A shell reads its arguments: a value filled into them could be read as a command.${stays(findings)}`,
+    );
+  }
   const twice = propertiesOf(env).find(({ key }) => propertyOf(env, `${key}_REF`) !== undefined);
   if (twice === undefined) return null;
   return left(
@@ -70,8 +85,8 @@ function unclearRemote(entry: Node, url: string, findings: Findings): Verdict | 
     return left('not-understood', `Its address is no http or https URL.${stays(findings)}`);
   }
   const type = stringAt(entry, 'type') ?? stringAt(entry, 'transport');
-  const path = URL.parse(url)?.pathname ?? '';
-  if (type === 'sse' || (type === undefined && /\/sse\/?$/.test(path))) {
+  const place = URL.parse(url)?.pathname ?? '';
+  if (type === 'sse' || (type === undefined && /\/sse\/?$/.test(place))) {
     return left(
       'transport',
       `It speaks SSE, the transport of 2024: rotate wrap speaks Streamable HTTP.${stays(findings)}`,
