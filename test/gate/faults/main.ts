@@ -2,7 +2,9 @@
 import { runCheck } from '../../support/check.ts';
 import { blueCases } from './blue.ts';
 import { within } from './expect.ts';
+import { grantCases } from './grants.ts';
 import { greenCases } from './green.ts';
+import { httpCases } from './http.ts';
 import { hygieneCases } from './hygiene.ts';
 import { lifeCases } from './life.ts';
 
@@ -12,6 +14,7 @@ interface Outcome {
   readonly pass: boolean;
 }
 
+const allCases = [greenCases, blueCases, lifeCases, httpCases, grantCases, hygieneCases].flat();
 /** A case that hangs is a failed one. */
 const caseWithinMs = 120_000;
 
@@ -21,9 +24,7 @@ await runCheck<{ cases: readonly Outcome[] }>({
   run: async ({ args, progress }) => {
     const at = args.indexOf('--only');
     const only = at === -1 ? '' : (args[at + 1] ?? '');
-    const chosen = [...greenCases, ...blueCases, ...lifeCases, ...hygieneCases].filter(({ name }) =>
-      name.includes(only),
-    );
+    const chosen = allCases.filter(({ name }) => name.includes(only));
     const cases: Outcome[] = [];
     for (const { name, run } of chosen) {
       const outcome = await within('the case to end', run(), caseWithinMs).then(
