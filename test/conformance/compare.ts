@@ -46,6 +46,9 @@ export function compare(direct: Outcomes, gate: Outcomes, excuses: Excuses = {})
   };
 }
 
+/** The suite quotes whole messages. */
+const messageMost = 200;
+
 function passed(outcomes: Outcomes): number {
   return [...outcomes.values()].filter(({ status }) => status === 'SUCCESS').length;
 }
@@ -56,5 +59,6 @@ function counts(outcome: Outcome | undefined): boolean {
 
 function said(outcome: Outcome | undefined): string {
   if (outcome === undefined) return 'did not run it';
-  return outcome.message === '' ? outcome.status : `${outcome.status} (${outcome.message})`;
+  const [line = ''] = outcome.message.split('\n');
+  return line === '' ? outcome.status : `${outcome.status} (${line.slice(0, messageMost)})`;
 }
