@@ -2,10 +2,11 @@
 import { diffOf } from '../import/diff.ts';
 import { referenceTo } from '../import/model.ts';
 import type { EntryPlan, FilePlan, Plan } from '../import/plan.ts';
-import { plural } from './print.ts';
+import { plural, wrapLines } from './print.ts';
 
-export function planText(plan: Plan): string {
-  const blocks = plan.files.map(fileText);
+/** `width`: of the terminal that reads it; the diff stays as it is. */
+export function planText(plan: Plan, width: number): string {
+  const blocks = plan.files.map((file) => wrapLines(fileText(file), width));
   const diffs = plan.files.map(({ config, edits }) => diffOf(config.file, config.text, edits));
   return [...blocks, ...diffs.filter((diff) => diff !== '')].join('\n');
 }

@@ -161,7 +161,7 @@ function refuseUnknownHelp(root: Command, args: readonly string[]): void {
 function isVerbatim(name: string | null, args: readonly string[]): boolean {
   if (args.some((arg) => arg === '--json' || arg === '--markdown')) return true;
   if (name === 'serve') return !args.includes('--check');
-  return name === 'read' || name === 'schema' || name === 'gate';
+  return name === 'read' || name === 'schema' || name === 'import' || name === 'gate';
 }
 
 /** What goes to a terminal is broken at its width; what goes to a program stays as it is. */

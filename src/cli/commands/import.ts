@@ -20,7 +20,8 @@ import { placesOf, withService } from '../connect.ts';
 import { type Exit, worst } from '../exit.ts';
 import { planJson, planText } from '../import-text.ts';
 import { undoAll } from '../import-undo.ts';
-import { plural } from '../print.ts';
+import type { Io } from '../io.ts';
+import { plural, wrapLines } from '../print.ts';
 
 /** More configs than one person has. */
 const filesMost = 100;
@@ -58,7 +59,7 @@ export async function run(given: Call): Promise<Exit> {
   const files = await readAll(args.map((file) => path.resolve(io.directory, file)));
   if (options['undo'] === true) return undo(call, [...files.values()]);
   const plan = await makePlan(call, files);
-  if (options.json !== true) io.out(planText(plan));
+  if (options.json !== true) io.out(planText(plan, widthOf(io)));
   const changes = plan.files.filter(({ edits }) => edits.length > 0).length;
   if (changes === 0 || isDry) {
     if (options.json === true) printJson(call, { ok: true, ...planJson(plan), applied: null });
@@ -129,7 +130,7 @@ async function apply(call: Call, plan: Plan, files: ReadonlyMap<string, ReadFile
         note,
       });
     } else {
-      io.out(appliedText(plan, applied, files, left));
+      io.out(wrapLines(appliedText(plan, applied, files, left), widthOf(io)));
       if (note !== null) io.err(`${note}\n`);
     }
     return failed.length === 0 ? 'ok' : 'refused';
@@ -268,6 +269,10 @@ function thisProgram(call: Call): Program {
 async function agrees({ io }: Call, changes: number): Promise<boolean> {
   const answer = await io.ask(`Change ${plural(changes, 'file')}? [y/N] `, false);
   return /^y(es)?$/i.test(answer?.trim() ?? '');
+}
+
+function widthOf({ outIsTerminal, columns }: Io): number {
+  return outIsTerminal ? columns : Number.POSITIVE_INFINITY;
 }
 
 function printJson({ io }: Call, value: object): void {
