@@ -119,6 +119,13 @@ describe('a task', () => {
     },
   );
 
+  test('stays with whoever began it, though another process speaks of it', () => {
+    const affinity = createAffinity();
+    affinity.learn(blue, answer({ task: { taskId: 't', status: 'working' } }));
+    affinity.learn(green, answer({ taskId: 't', status: 'working' }));
+    expect(affinity.ownerOf(request('tasks/get', { taskId: 't' }))).toBe(blue);
+  });
+
   test('begun anew under the same id belongs to whoever began it last', () => {
     const affinity = createAffinity();
     affinity.learn(blue, answer({ task: { taskId: 'task-1', status: 'working' } }));

@@ -2,12 +2,14 @@
 import { asRotatedError } from '../../errors.ts';
 import type { LinkEnd } from '../link.ts';
 import { errorFrame, gateErrors, readMessage } from '../message.ts';
+import { announcements } from './announce.ts';
 import type { BringUp } from './bring-up.ts';
 import { type Body, releaseHeld, report, resend } from './body.ts';
 import type { Draining } from './draining.ts';
 import { idText } from './path.ts';
 import type { Running } from './running.ts';
 import type { Turns } from './turns.ts';
+import { changedReferences } from './values.ts';
 
 export interface Reviving {
   /** The process that served has ended by itself. */
@@ -50,15 +52,30 @@ export function createReviving(
     report(body);
   }
 
-  /** With what stands behind the references now, or stood when last asked: the daemon may be down. */
+  /**
+   * With what stands behind the references now, or stood when last asked: the daemon may be down. Where that does not work,
+   * with what served last: the old credential lives until the new one is adopted.
+   */
   async function raise(): Promise<void> {
     const resolved = await source.resolve(closing.signal).catch((error: unknown) => {
       if (body.latest === null || closing.signal.aborted) throw error;
       return body.latest;
     });
-    bringUp.install(await bringUp.ready(resolved, { before: null, isStrict: false }));
+    const place = { before: null, isStrict: false } as const;
+    const { good } = body;
+    let failure: unknown = null;
+    const ready = await bringUp.ready(resolved, place).catch((error: unknown) => {
+      closing.signal.throwIfAborted();
+      body.failed = resolved;
+      if (good === null || changedReferences(good, resolved).length === 0) throw error;
+      failure = error;
+      return bringUp.ready(good, place);
+    });
+    bringUp.install(ready);
     raisedAtMs = clock.monotonicMs();
+    if (failure !== null) return note(failure);
     body.problem = null;
+    body.failed = null;
     report(body);
   }
 
@@ -89,13 +106,22 @@ export function createReviving(
     processes.serving = to;
     draining.recall(to);
     body.served = to.resolved.generations;
-    body.known = null;
+    body.good = to.resolved;
+    body.failed = from.resolved;
+    const was = body.known;
+    body.known = to.known;
     body.problem = {
       code: 'swap-failed',
       message: 'The new process ended by itself; the one before serves again.',
     };
     resend(body, routing.answerAll(from, gateErrors.serverEnded, endedMessage));
     bringUp.catchUp(to);
+    if (to.known !== null) {
+      const listens = [...to.calls.values()].filter((call) => call.isListen);
+      for (const frame of announcements(was, to.known, carried, listens, to.changed)) {
+        routing.tell(frame);
+      }
+    }
     releaseHeld(body);
     const { exitCode, signal } = end;
     log.warn({ exitCode, signal }, 'flipped back: the new process ended by itself');
@@ -105,9 +131,13 @@ export function createReviving(
 
   function refuseHeld(message: string): void {
     for (const frame of hold.release()) {
-      const asked = readMessage(frame);
-      if (asked?.kind !== 'request' || asked.id === null) continue;
-      routing.tell(errorFrame(idText(asked.id), gateErrors.notStarted, message));
+      const said = readMessage(frame);
+      if (said?.kind === 'request') {
+        routing.tell(errorFrame(idText(said.id ?? 'null'), gateErrors.notStarted, message));
+      } else if (said?.kind === 'response' || said?.method === 'notifications/cancelled') {
+        // It may be meant for an old process that still answers.
+        routing.fromClient(frame);
+      }
     }
     const listens = body.orphans.filter((call) => call.isListen);
     for (const call of body.orphans.splice(0, Infinity, ...listens)) {
