@@ -4,16 +4,11 @@ import { type Clock, systemClock } from '../clock.ts';
 import { asRotatedError, isRotatedError, RotatedError } from '../errors.ts';
 import { type Launch, renderLaunch } from './entry.ts';
 import { readBody } from './http/answers.ts';
+import { type Conversation, headersOf } from './http/remote-headers.ts';
 import { createHttpClient, type HttpClient } from './http/client.ts';
 import { createEventSplitter } from './http/events.ts';
-import { encodeField, headerOf, isEventStream, namedBy } from './http/headers.ts';
-import {
-  argumentsOf,
-  collectTools,
-  listTools,
-  type ParamHeader,
-  paramHeaderValues,
-} from './http/param-headers.ts';
+import { headerOf, isEventStream } from './http/headers.ts';
+import { collectTools, listTools, type ParamHeader } from './http/param-headers.ts';
 import { eachFrame, errorCodeOf, frameOfBody } from './http/frames-of-http.ts';
 import { modernVersionOf } from './http/versions.ts';
 import type { Link, LinkEnd, LinkEvents, StartLink } from './link.ts';
@@ -27,7 +22,6 @@ import {
   paramOf,
   readMessage,
   splitBatch,
-  stringParam,
 } from './message.ts';
 import { stringAt, valueAt } from './scan.ts';
 
@@ -103,12 +97,13 @@ function open(launch: Remote, events: LinkEvents, times: RemoteTimes, clock: Clo
   const listening = new AbortController();
   const calls = new Map<string, Call>();
   const reading = new Set<IncomingMessage>();
-  const tools = new Map<string, readonly ParamHeader[]>();
+  const tools: Map<string, readonly ParamHeader[]> = new Map();
+  const said: Conversation = { sessionId: null, version: null, tools };
+  const headersFor = (message: Message | null, length: number | null) =>
+    headersOf(launch, url, said, message, length);
   const listings = new Set<string>();
   /** Frames that must not overtake the handshake. */
   let waiting: Buffer[] | null = null;
-  let sessionId: string | null = null;
-  let version: string | null = null;
   let backlogBytes = 0;
   let isFull = false;
   let isPaused = false;
@@ -190,28 +185,6 @@ function open(launch: Remote, events: LinkEvents, times: RemoteTimes, clock: Clo
     events.onFrames([frame]);
   }
 
-  function headersFor(message: Message | null, length: number | null): string[] {
-    const modern = message === null ? null : modernVersionOf(message);
-    const revision = modern ?? version;
-    const headers = ['Host', url.host, 'Accept-Encoding', 'identity'];
-    headers.push('Accept', 'application/json, text/event-stream');
-    if (length !== null) {
-      headers.push('Content-Type', 'application/json', 'Content-Length', String(length));
-    }
-    if (revision !== null) headers.push('MCP-Protocol-Version', revision);
-    if (sessionId !== null && modern === null) headers.push('Mcp-Session-Id', sessionId);
-    if (modern !== null && message !== null) headers.push(...repeatedIn(message, tools));
-    // The entry's own word counts last, and replaces ours.
-    const named = Object.entries(launch.headers);
-    const names = new Set(named.map(([name]) => name.toLowerCase()));
-    const kept: string[] = [];
-    for (let at = 0; at + 1 < headers.length; at += 2) {
-      if (names.has((headers[at] as string).toLowerCase())) continue;
-      kept.push(headers[at] as string, headers[at + 1] as string);
-    }
-    return [...kept, ...named.flat()];
-  }
-
   async function request(
     method: string,
     headers: readonly string[],
@@ -249,7 +222,7 @@ function open(launch: Remote, events: LinkEvents, times: RemoteTimes, clock: Clo
     }
     const status = answer.statusCode ?? 0;
     if (message?.method === 'initialize' && status === 200) {
-      sessionId = headerOf(answer.headers, 'mcp-session-id');
+      said.sessionId = headerOf(answer.headers, 'mcp-session-id');
     }
     if (status === 200 && isEventStream(answer.headers)) {
       const streamed = await readEvents(answer, call);
@@ -259,7 +232,7 @@ function open(launch: Remote, events: LinkEvents, times: RemoteTimes, clock: Clo
     const bytes = await readBody(answer);
     if (bytes === null)
       throw new RotatedError('too-large', 'The answer of the server is too long.');
-    if (status === 404 && sessionId !== null && message?.method !== 'initialize') {
+    if (status === 404 && said.sessionId !== null && message?.method !== 'initialize') {
       end('exited', 'The server has ended the session.');
       return;
     }
@@ -319,8 +292,11 @@ function open(launch: Remote, events: LinkEvents, times: RemoteTimes, clock: Clo
       return;
     }
     if (listings.delete(key) && message.result !== null) collectTools(message, tools);
-    if (version === null) {
-      version = stringAt(message.bytes, valueAt(message.bytes, message.result, 'protocolVersion'));
+    if (said.version === null) {
+      said.version = stringAt(
+        message.bytes,
+        valueAt(message.bytes, message.result, 'protocolVersion'),
+      );
     }
     const answeredCall = calls.get(key);
     // Nobody waits for it any more.
@@ -446,10 +422,10 @@ function open(launch: Remote, events: LinkEvents, times: RemoteTimes, clock: Clo
   async function leave(why: LinkEnd['why'], until: Promise<unknown> | null): Promise<void> {
     listening.abort();
     await settle(until);
-    if (sessionId !== null && !closing.signal.aborted) {
+    if (said.sessionId !== null && !closing.signal.aborted) {
       const late = AbortSignal.timeout(times.deleteMs);
       const headers = headersFor(null, null);
-      sessionId = null;
+      said.sessionId = null;
       await request('DELETE', headers, null, late).then(
         (answer) => answer.resume(),
         () => undefined,
@@ -493,24 +469,6 @@ const headerMismatchCode = -32_020;
 
 function isHandshake({ method }: Message): boolean {
   return method === 'initialize' || method === 'notifications/initialized';
-}
-
-/** What the headers of a request of 2026-07-28 repeat of its body. */
-function repeatedIn(
-  message: Message,
-  tools: ReadonlyMap<string, readonly ParamHeader[]>,
-): readonly string[] {
-  const { method } = message;
-  if (method === null) return [];
-  const headers = ['Mcp-Method', encodeField(method)];
-  const parameter = namedBy.get(method);
-  const name = parameter === undefined ? null : stringParam(message, parameter);
-  if (name !== null) headers.push('Mcp-Name', encodeField(name));
-  const declared = method === 'tools/call' ? tools.get(name ?? '') : undefined;
-  if (declared !== undefined && declared.length > 0) {
-    headers.push(...paramHeaderValues(declared, argumentsOf(message)).flat());
-  }
-  return headers;
 }
 
 function metaOf(message: Message): unknown {
