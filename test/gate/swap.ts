@@ -4,7 +4,10 @@ import type { CheckContext } from '../support/check.ts';
 import { type Budget, budgetText, rounded } from '../bench/stats.ts';
 import { openHttp } from './load/http.ts';
 import { logVariable } from './load/server-log.ts';
-import { startGate } from './support/http-targets.ts';
+import { type ServerJson, startGate } from './support/http-targets.ts';
+import { reference, type TestFeed } from './support/feed.ts';
+import type { Transport } from './load/transport.ts';
+import { startProgram } from '../support/program.ts';
 import { runSwaps, type Sizes, type SwapRun, type SwapRunOptions } from './support/swap-run.ts';
 import { launch, servers } from './support/targets.ts';
 
@@ -43,13 +46,16 @@ const controlSizes: Sizes = {
 /** DESIGN: what a swap may add to p99.9 at half capacity. */
 const addedMsMost = 20;
 
-type Subject = Pick<SwapRunOptions, 'server' | 'era' | 'transport' | 'connect'>;
+type Subject = Pick<SwapRunOptions, 'server' | 'era' | 'transport' | 'changesTools' | 'connect'>;
+
+const modernHttp = new URL('servers/modern-http.ts', import.meta.url);
 
 const subjects: readonly Subject[] = [
   {
     server: 'server-everything',
     era: 'legacy',
     transport: 'stdio',
+    changesTools: true,
     connect: async (feed, log) =>
       launch({ relay: 'wrap', server: servers.everything, feed, log, name: 'everything' }),
   },
@@ -57,6 +63,7 @@ const subjects: readonly Subject[] = [
     server: 'modern-test-server',
     era: 'modern',
     transport: 'stdio',
+    changesTools: true,
     connect: async (feed, log) =>
       launch({ relay: 'wrap', server: servers.modern, feed, log, name: 'modern' }),
   },
@@ -64,14 +71,25 @@ const subjects: readonly Subject[] = [
     server: 'modern-test-server',
     era: 'modern',
     transport: 'http',
+    changesTools: true,
+    connect: (feed, log) => throughGate(feed, { ...servers.modern, env: { [logVariable]: log } }),
+  },
+  {
+    // No process is swapped here: each request carries the key of its instant in a header.
+    server: 'modern-test-server over HTTP',
+    era: 'modern',
+    transport: 'http',
+    changesTools: false,
     connect: async (feed, log) => {
-      const gate = await startGate(feed, servers.modern, { env: { [logVariable]: log } });
-      const transport = openHttp({ ...gate, era: 'modern' });
+      const remote = await startProgram(modernHttp, [], { [logVariable]: log });
+      const url = `http://127.0.0.1:${remote.port}/mcp`;
+      const headers = { Authorization: `Bearer {{${reference}}}` };
+      const transport = await throughGate(feed, { url, headers });
       return {
         ...transport,
         close: async () => {
           await transport.close();
-          await gate.end();
+          await remote.end();
         },
       };
     },
@@ -106,6 +124,7 @@ export async function runSwap({
       server: 'server-everything',
       era: 'legacy',
       transport: 'stdio',
+      changesTools: false,
       connect: async (feed, log) => launch({ relay, server: servers.everything, feed, log }),
       sizes: controlSizes,
       seed: nextSeed(),
@@ -128,6 +147,18 @@ export async function runSwap({
   return { ok, runs, controls, budgets };
 }
 
+async function throughGate(feed: TestFeed, server: ServerJson): Promise<Transport> {
+  const gate = await startGate(feed, server);
+  const transport = openHttp({ ...gate, era: 'modern' });
+  return {
+    ...transport,
+    close: async () => {
+      await transport.close();
+      await gate.end();
+    },
+  };
+}
+
 function isSpotless(run: SwapRun, sizes: Sizes): boolean {
   const nothing = [
     run.failed,
@@ -141,7 +172,7 @@ function isSpotless(run: SwapRun, sizes: Sizes): boolean {
   return (
     nothing.every((count) => count === 0) &&
     run.problems.length === 0 &&
-    run.listChanged.seen === run.listChanged.expected &&
+    run.listChanged === run.listChangedExpected &&
     run.swaps >= 2 * sizes.swaps &&
     run.swapCalls >= sizes.callsLeast &&
     run.inFlightAtFlip.length >= run.swaps &&
@@ -154,7 +185,7 @@ export function swapText({ ok, runs, controls, budgets }: { ok: boolean } & Swap
     `${run.ok ? 'ok' : 'NOT OK'} ${run.server}, ${run.era}, ${run.transport}: ${run.swaps} swaps under ${run.swapCalls} calls`,
     `  failed ${run.failed}, lost ${run.lost}, doubled ${run.doubled}, mismatched ${run.mismatched}`,
     `  in flight at a flip: ${Math.min(...run.inFlightAtFlip)} to ${Math.max(...run.inFlightAtFlip)}`,
-    `  list_changed ${run.listChanged.seen} of ${run.listChanged.expected}`,
+    `  list_changed ${run.listChanged} of ${run.listChangedExpected}`,
     `  at half of ${run.capacityPerSecond}/s: p99.9 ${run.p999Ms.quiet} ms quiet, ${run.p999Ms.swapping} ms swapping`,
     `  at full load, swapping: p50 ${run.latency.swappingFull?.p50} ms, p99.9 ${run.latency.swappingFull?.p999} ms`,
   ]);

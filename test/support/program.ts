@@ -10,9 +10,15 @@ export interface Program {
   end(): Promise<void>;
 }
 
-export async function startProgram(file: URL, args: readonly string[]): Promise<Program> {
+/** `env`: besides the environment of this process. */
+export async function startProgram(
+  file: URL,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<Program> {
   const child = spawn(process.execPath, [fileURLToPath(file), ...args], {
     stdio: ['pipe', 'pipe', 'inherit'],
+    env: { ...process.env, ...env },
   });
   const exited = once(child, 'exit');
   let text = '';

@@ -1,5 +1,4 @@
 /** Faults of the process that is taken over from, while it still owes answers. */
-import { setTimeout as delay } from 'node:timers/promises';
 import { secretName } from '../support/feed.ts';
 import type { FaultCase } from './case.ts';
 import { must, mustEqual, rejection, spotless, until, within } from './expect.ts';
@@ -21,14 +20,16 @@ export const blueCases: readonly FaultCase[] = [
       hung.catch(() => {});
       feed.change();
       await until('green to serve', () => usesOf(stage, 2) > 0);
-      // Well past the limit.
-      await delay(3 * drainMs);
+      await feed.until(
+        'the overdue drain to be reported',
+        ([one]) => one?.status?.problem !== null && one?.status?.problem !== undefined,
+      );
       const [instance] = feed.instances();
       mustEqual(instance?.status?.generations[secretName], 1, 'The oldest generation reported');
       must(!isOver, 'The call that hangs was cut.');
       mustEqual(await client.generation(), 2, 'The generation that serves');
       const told = spotless(await stage.calm());
-      return `${told}; the hanging call still waits, generation 1 is reported as held (problem: ${instance?.status?.problem?.code ?? 'none told'})`;
+      return `${told}; the hanging call still waits, generation 1 is reported as held (${instance?.status?.problem?.code})`;
     },
   },
   {

@@ -29,7 +29,8 @@ function restarted(name: string, signal: 'SIGTERM' | 'SIGKILL'): FaultCase {
       const log = path.join(folder, 'calls.log');
       await using feed = await openFeed({ warmMs: 0 });
       const port = await freePort();
-      const start = () => startGate(feed, servers.bad, { env: { [logVariable]: log }, port });
+      const start = () =>
+        startGate(feed, { ...servers.bad, env: { [logVariable]: log } }, { port });
       let gate = await start();
       try {
         const clients = Array.from({ length: 3 }, () => {

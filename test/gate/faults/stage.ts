@@ -7,7 +7,7 @@ import { closedLoop, type Drive } from '../load/drive.ts';
 import { createLedger, type Ledger, type Totals } from '../load/ledger.ts';
 import { textOf } from '../load/message.ts';
 import { plainDialect } from '../load/plain.ts';
-import { readServerLog, type ServerLog } from '../load/server-log.ts';
+import { completeServerLog, readServerLog, type ServerLog } from '../load/server-log.ts';
 import { createSession, type Session } from '../load/session.ts';
 import type { StdioTransport } from '../load/transport.ts';
 import type { Behaviour } from '../servers/bad.ts';
@@ -103,7 +103,7 @@ export async function openStage(options: StageOptions = {}): Promise<Stage> {
       calm: async () => {
         await Promise.all(drives.splice(0).map((drive) => drive.stop()));
         await client.ledger.settle(settleWithinMs);
-        return client.ledger.totals(log());
+        return client.ledger.totals(await completeServerLog(logFile, client.ledger.answeredIds()));
       },
       [Symbol.asyncDispose]: dispose,
     };

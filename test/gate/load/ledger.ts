@@ -66,6 +66,8 @@ export interface Ledger {
   settle(withinMs: number): Promise<void>;
   waiting(): number;
   totals(log: ServerLog | null): Totals;
+  /** Calls that some server must have seen. */
+  answeredIds(): readonly string[];
   /** Of plain calls that were due in this span, in milliseconds. */
   latencies(fromMs: number, toMs: number): readonly number[];
 }
@@ -123,6 +125,7 @@ export function createLedger(run: string, now: () => number = nowMs): Ledger {
         waiters.add(done);
       }),
     totals: (log) => totalsOf(calls, strays, log),
+    answeredIds: () => calls.flatMap(({ id, verdict }) => (verdict?.is === 'ok' ? [id] : [])),
     latencies: (fromMs, toMs) =>
       calls
         .filter(

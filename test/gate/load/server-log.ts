@@ -1,8 +1,11 @@
 /** What the servers themselves wrote down: which process got which call, under which credential. Both ends of that file. */
 import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 
 /** Names the file to a test server. */
 export const logVariable = 'CALL_LOG';
+
+const writtenWithinMs = 5_000;
 
 export interface CallLog {
   call(request: Logged): void;
@@ -86,6 +89,16 @@ export interface ServerLog {
 /** Empty where no server has started yet. */
 export function readServerLog(file: string): ServerLog {
   return parseServerLog(existsSync(file) ? readFileSync(file, 'utf8') : '');
+}
+
+/** Servers write down a turn late: waits until these calls are all in it, for a while. */
+export async function completeServerLog(file: string, ids: readonly string[]): Promise<ServerLog> {
+  const endAtMs = nowMs() + writtenWithinMs;
+  for (;;) {
+    const log = readServerLog(file);
+    if (ids.every((id) => log.usesOf(id).length > 0) || nowMs() > endAtMs) return log;
+    await delay(100);
+  }
 }
 
 export function parseServerLog(text: string): ServerLog {

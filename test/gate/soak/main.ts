@@ -8,7 +8,7 @@ import { type CheckContext, runCheck } from '../../support/check.ts';
 import { openLoop, stopAll } from '../load/drive.ts';
 import { createLedger } from '../load/ledger.ts';
 import { plainDialect } from '../load/plain.ts';
-import { readServerLog } from '../load/server-log.ts';
+import { completeServerLog } from '../load/server-log.ts';
 import { createSession } from '../load/session.ts';
 import { openFeed } from '../support/feed.ts';
 import { childrenOf } from '../support/processes.ts';
@@ -72,7 +72,7 @@ async function soak(context: CheckContext): Promise<{ ok: boolean } & SoakResult
     }
     await stopAll([load], 10_000);
     const { failed, lost, doubled, mismatched, total, problems } = ledger.totals(
-      readServerLog(log),
+      await completeServerLog(log, ledger.answeredIds()),
     );
     for (const problem of problems) progress(`! ${problem}`);
     const grown = Object.entries({ handles, rssMb, processes })

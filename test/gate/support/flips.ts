@@ -5,27 +5,28 @@ import type { ServerLog } from '../load/server-log.ts';
 export interface Flip {
   readonly pid: number;
   readonly key: string;
-  /** The earliest instant at which a call was sent that the new process got. */
+  /** The earliest instant at which a call was sent that was served under the new key. */
   readonly atMs: number;
   /** Calls sent before and answered after it. */
   readonly inFlight: number;
 }
 
-/** One for each server process but the first that got a call; nothing is asked of the gate. */
+/** One for each process, or key within a process, but the first that got a call; nothing is asked of the gate. */
 export function flipsOf(calls: readonly Call[], log: ServerLog): readonly Flip[] {
   const byId = new Map(calls.map((call) => [call.id, call]));
-  const firstSent = new Map<number, { key: string; atMs: number }>();
+  const firstSent = new Map<string, { pid: number; key: string; atMs: number }>();
   for (const [id, uses] of log.uses()) {
     const call = byId.get(id);
     const first = uses[0];
     if (call === undefined || first === undefined) continue;
-    const known = firstSent.get(first.pid);
+    const { pid, key } = first;
+    const known = firstSent.get(`${pid} ${key}`);
     if (known === undefined || call.sentAtMs < known.atMs) {
-      firstSent.set(first.pid, { key: first.key, atMs: call.sentAtMs });
+      firstSent.set(`${pid} ${key}`, { pid, key, atMs: call.sentAtMs });
     }
   }
-  const starts = [...firstSent].sort(([, one], [, other]) => one.atMs - other.atMs).slice(1);
-  return starts.map(([pid, { key, atMs }]) => ({
+  const starts = [...firstSent.values()].sort((one, other) => one.atMs - other.atMs).slice(1);
+  return starts.map(({ pid, key, atMs }) => ({
     pid,
     key,
     atMs,

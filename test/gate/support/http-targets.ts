@@ -52,8 +52,6 @@ export function startSupergateway(): Promise<HttpTarget> {
 }
 
 export interface GateOptions {
-  /** What the one server is launched with. */
-  readonly env?: Readonly<Record<string, string>>;
   readonly rotate?: string;
   readonly port?: number;
 }
@@ -68,10 +66,11 @@ export interface GateTarget extends HttpTarget {
 export async function startGate(
   feed: TestFeed,
   server: ServerJson,
-  { env = {}, rotate = checkoutRotate, port = 0 }: GateOptions = {},
+  { rotate = checkoutRotate, port = 0 }: GateOptions = {},
 ): Promise<GateTarget> {
   const file = path.join(feed.state, 'servers.json');
-  const entry = 'url' in server ? server : { ...server, env: { API_KEY_REF: reference, ...env } };
+  const entry =
+    'url' in server ? server : { ...server, env: { API_KEY_REF: reference, ...server.env } };
   writeFileSync(file, JSON.stringify({ mcpServers: { test: entry } }), { mode: 0o600 });
   const listen = `127.0.0.1:${port === 0 ? await freePort() : port}`;
   const args = [rotate, 'gate', '--servers', file, '--listen', listen, '--state', feed.state];
@@ -116,7 +115,7 @@ export async function startGate(
 
 /** As a client's config has it. */
 export type ServerJson =
-  | Command
+  | (Command & { readonly env?: Readonly<Record<string, string>> })
   | { readonly url: string; readonly headers: Readonly<Record<string, string>> };
 
 /** A session on it, in the era that all of them speak. */
