@@ -245,7 +245,8 @@ describe('the hash of an entry', () => {
           entryHash(processEntry({ ...given, cwd: other })),
         );
       }
-      const absolute = { args: [path.join(folder, 'server.js')] };
+      // The second is a file in the folder only if it is taken for a relative one.
+      const absolute = { args: [path.join(folder, 'server.js'), '/server.js'] };
       expect(entryHash(processEntry(absolute))).toBe(
         entryHash(processEntry({ ...absolute, cwd: other })),
       );

@@ -289,6 +289,16 @@ describe('what a process started itself', () => {
     await expect.poll(() => isRunning(pid)).toBe(false);
   });
 
+  test('is gone as soon as that has ended, though it holds the pipes', async () => {
+    const { link, seen } = start(
+      `${grandchild("['ignore', 'inherit', 'inherit']")} one.unref(); console.log(one.pid); process.stdin.resume();`,
+    );
+    await seen.until(() => seen.frames.length > 0 && seen.logs.includes('deaf\n'));
+    // Nobody waits 30 s for it.
+    expect(await link.stop('gentle')).toMatchObject({ why: 'closed', exitCode: 0 });
+    await expect.poll(() => isRunning(Number(seen.frames[0]))).toBe(false);
+  }, 20_000);
+
   test('is gone after it ended by itself, and does not keep its pipes open for ever', async () => {
     const { link, seen } = start(
       `${grandchild("['ignore', 'inherit', 'inherit']")} one.unref(); console.log(one.pid); process.exitCode = 5;`,

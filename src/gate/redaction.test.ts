@@ -170,6 +170,11 @@ describe('a frame', () => {
     });
   });
 
+  test('whose escape and what follows read like a value is left as it is', () => {
+    const frame = JSON.stringify({ a: 'x\nabcdefghij', b: 'nabcdefghij' });
+    expect(JSON.parse(clean(frame, 'nabcdefghij'))).toEqual({ a: 'x\nabcdefghij', b: redacted });
+  });
+
   test('without a value is the same bytes', () => {
     fc.assert(
       fc.property(fc.jsonValue(), (json) => {
