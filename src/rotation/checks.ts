@@ -237,6 +237,8 @@ function instanceAdopted(one: InstanceReport, generation: number): boolean {
     case 'serving':
       return one.generation !== null && one.generation >= generation;
     case 'idle':
+      // One that could not start with the new credential will not take it at its next call either.
+      return one.problem === undefined;
     case 'gone':
       return true;
     case 'unreachable':

@@ -13,7 +13,7 @@ export interface Affinity {
   /** The request is on its way to its owner: a round is answered once, the next has a state of its own. */
   used(request: Message): void;
   /** Rounds that the client has not come back with, and tasks that are not known to have ended. */
-  open(running: Running): number;
+  open(running: Running, kind?: 'round' | 'task'): number;
   forget(running: Running): void;
 }
 
@@ -69,9 +69,12 @@ export function createAffinity(): Affinity {
       const key = keyOf(request);
       if (key?.startsWith('round ') === true) handed.delete(key);
     },
-    open(running) {
+    open(running, kind) {
       let count = 0;
-      for (const { owner, isOpen } of handed.values()) if (isOpen && owner === running) count++;
+      for (const [key, { owner, isOpen }] of handed) {
+        const isAsked = kind === undefined || key.startsWith(kind);
+        if (isOpen && owner === running && isAsked) count++;
+      }
       return count;
     },
     forget(running) {

@@ -28,7 +28,14 @@ export interface Body {
   latest: Resolved | null;
   /** What the process that serves has, or had when it ended. */
   served: Generations;
+  /** Why the newest generation is not served. */
   problem: InstanceStatus['problem'];
+  /** Why an old one still is. */
+  overdue: InstanceStatus['problem'];
+  /** What could not be served, as it was resolved; null where the newest is served. */
+  failed: Resolved | null;
+  /** What the process that serves was given, or the last one that did. */
+  good: Resolved | null;
   /** No process runs, and none is to run before the next call. */
   isIdle: boolean;
   /** What the process that serves offers, as last seen. */
@@ -52,7 +59,7 @@ export function report(body: Body): void {
       // One that is idle takes the newest at its next call; one that is being replaced has not got there yet.
       ...(processes.serving === null ? [body.isIdle ? (latest?.generations ?? {}) : served] : []),
     ]),
-    problem: body.problem,
+    problem: body.problem ?? body.overdue,
   });
 }
 

@@ -33,6 +33,9 @@ export interface Ready {
   news(): readonly Buffer[];
 }
 
+/** A server whose lists never stand still is taken as it is. */
+const listingsMost = 5;
+
 /** Which process is replaced, and whether the new one may be refused for what it is. */
 export interface Place {
   /** Null where none serves. */
@@ -111,6 +114,7 @@ export function createBringUp(
     const identity = await introduce(running, carried, signal);
     if (identity === null) return { running, known: null, news: () => [] };
     const was = (before === null ? null : await look(before)) ?? body.known;
+    if (before !== null) before.known = was;
     const known = { identity, offer: await offered(running, identity, was?.offer ?? null, signal) };
     if (was !== null && isStrict) mayTakeOver(was, known, settings);
     if (settings.canary !== null) await tryCredential(running, settings.canary, carried, signal);
@@ -130,7 +134,7 @@ export function createBringUp(
     before: Offer | null,
     signal: AbortSignal,
   ): Promise<Offer> {
-    let offer = await offerOf(running, identity, carried, signal);
+    let offer = await steady();
     if (before === null) return offer;
     const patienceMs = Math.min(lateToolsMs, source.settings().startMs / 4);
     const late = options.clock.sleep(patienceMs, signal).then(() => true);
@@ -139,10 +143,20 @@ export function createBringUp(
       const changed = new Promise<false>((resolve) => {
         running.onChanged = () => resolve(false);
       });
-      if (await orAbort(Promise.race([changed, late]), signal)) break;
-      offer = await offerOf(running, identity, carried, signal);
+      if (running.changed.size === 0 && (await orAbort(Promise.race([changed, late]), signal)))
+        break;
+      offer = await steady();
     }
     return offer;
+
+    /** As it stands: what it says of changes before and during a listing is in the next one. */
+    async function steady(): Promise<Offer> {
+      for (let tries = 0; ; tries++) {
+        running.changed.clear();
+        const listed = await offerOf(running, identity, carried, signal);
+        if (running.changed.size === 0 || tries === listingsMost) return listed;
+      }
+    }
   }
 
   function rewriteFiles(resolved: Resolved, which: 'all' | 'reread'): void {
@@ -175,6 +189,7 @@ export function createBringUp(
     launch,
     look,
     async ready(resolved, place) {
+      closing.signal.throwIfAborted();
       const running = launch(resolved);
       body.preparing = running;
       options.at?.('preparing');
@@ -202,7 +217,9 @@ export function createBringUp(
       body.isIdle = false;
       body.latest = running.resolved;
       body.served = running.resolved.generations;
+      body.good = running.resolved;
       body.known = known;
+      running.known = known;
       moveListens(running, open);
       for (const frame of news()) routing.tell(frame);
       if (known !== null) catchUp(running, carried, closing.signal);

@@ -32,11 +32,20 @@ export function createCarried(): Learning {
   let meta: string | null = null;
   const setup: Setup = { level: null, subscriptions: new Map() };
 
-  /** A note is taken only where the server granted it: of the session, and of the process that did. */
-  function granted(note: (setup: Setup) => void): Call['learn'] {
+  const asked = new Map<string, number>();
+
+  /**
+   * A note is taken only where the server granted it: of the process that did, and of the session, unless the client has
+   * asked for something else of the kind since, which another process may have answered sooner.
+   */
+  function granted(kind: string, note: (setup: Setup) => void): Call['learn'] {
+    const mine = (asked.get(kind) ?? 0) + 1;
+    asked.set(kind, mine);
     return (answer, ofProcess) => {
+      const isLatest = asked.get(kind) === mine;
+      if (isLatest) asked.delete(kind);
       if (answer.result === null) return;
-      note(setup);
+      if (isLatest) note(setup);
       note(ofProcess);
     };
   }
@@ -68,7 +77,7 @@ export function createCarried(): Learning {
         }
         case 'logging/setLevel': {
           const params = paramsText(message);
-          return granted((of) => {
+          return granted('level', (of) => {
             of.level = params;
           });
         }
@@ -77,7 +86,7 @@ export function createCarried(): Learning {
           const uri = stringParam(message, 'uri');
           if (uri === null) return null;
           const params = paramsText(message);
-          return granted(({ subscriptions }) => {
+          return granted(uri, ({ subscriptions }) => {
             if (message.method === 'resources/subscribe') subscriptions.set(uri, params);
             else subscriptions.delete(uri);
           });

@@ -81,6 +81,9 @@ export function createSession(options: SessionOptions): Session {
     served: {},
     lastEnd: null,
     problem: null,
+    overdue: null,
+    failed: null,
+    good: null,
     isIdle: false,
     known: null,
     orphans: [],
@@ -115,7 +118,7 @@ export function createSession(options: SessionOptions): Session {
     ]);
     await turns.underWay();
     routing.flush();
-    await source.close();
+    await source.close().catch(() => undefined);
     ended.resolve(
       given ?? stopped[0] ?? { why: 'closed', exitCode: 0, signal: null, message: null },
     );
@@ -126,8 +129,12 @@ export function createSession(options: SessionOptions): Session {
     const running = [processes.serving, ...processes.old].filter((one) => one !== null);
     const owing = running.filter((one) => owesAnswers(one) && !one.isStopping);
     for (const one of owing) one.link.endInput();
-    const signal = AbortSignal.any([hurrying.signal, AbortSignal.timeout(lastAnswersMs)]);
-    await Promise.all(owing.map((one) => draining.settled(one, signal).catch(() => undefined)));
+    const answered = owing.map((one) =>
+      draining.answeredAll(one, hurrying.signal).catch(() => undefined),
+    );
+    const late = clock.sleep(lastAnswersMs, hurrying.signal).catch(() => undefined);
+    await Promise.race([Promise.all(answered), late]);
+    hurrying.abort(new DOMException('Done.', 'AbortError'));
   }
 
   function giveUp(given: LinkEnd): void {

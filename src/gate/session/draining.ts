@@ -9,6 +9,10 @@ export interface Draining {
   begin(running: Running, isUrgent: boolean): void;
   /** Resolves when it owes nothing. Rejects when the signal does. */
   settled(running: Running, signal: AbortSignal): Promise<void>;
+  /** Resolves when nobody waits for an answer of it. Rejects when the signal does. */
+  answeredAll(running: Running, signal: AbortSignal): Promise<void>;
+  /** Resolves when none of its tasks is open. Rejects when the signal does. */
+  withoutTasks(running: Running, signal: AbortSignal): Promise<void>;
   /** Something was answered. */
   answered(running: Running): void;
   /** It serves again. */
@@ -26,19 +30,28 @@ export function createDraining(body: Body): Draining {
   /** The drain that is in charge of a process: a later one replaces it. */
   const drains = new Map<Running, AbortController>();
 
-  async function settled(running: Running, signal: AbortSignal): Promise<void> {
-    while (!isSettled(body, running) && !running.hasEnded()) {
-      const done = Promise.withResolvers<void>();
+  async function until(
+    running: Running,
+    isDone: () => boolean,
+    signal: AbortSignal,
+  ): Promise<void> {
+    while (!isDone() && !running.hasEnded()) {
+      const next = Promise.withResolvers<void>();
       const waiters = waiting.get(running) ?? new Set();
-      waiting.set(running, waiters.add(done.resolve));
+      waiting.set(running, waiters.add(next.resolve));
       try {
-        await orAbort(Promise.race([done.promise, running.link.ended]), signal);
+        await orAbort(Promise.race([next.promise, running.link.ended]), signal);
       } finally {
-        waiters.delete(done.resolve);
+        waiters.delete(next.resolve);
         if (waiters.size === 0) waiting.delete(running);
       }
     }
   }
+
+  const settled: Draining['settled'] = (running, signal) =>
+    until(running, () => isSettled(body, running), signal);
+  const answeredAll: Draining['answeredAll'] = (running, signal) =>
+    until(running, () => !owesAnswers(running), signal);
 
   async function drain(running: Running, isUrgent: boolean, signal: AbortSignal): Promise<void> {
     const isDone = await answeredInTime(running, signal);
@@ -47,9 +60,8 @@ export function createDraining(body: Body): Draining {
     if (!isDone) await outlast(running, signal);
     if (!isUrgent && warmMs > 0) {
       await Promise.race([clock.sleep(warmMs, signal), running.link.ended]);
-      // A cursor or a round of its own may have come meanwhile.
-      await answeredInTime(running, signal);
-      await outlast(running, signal);
+      // A page of a list, or a round of its own, may have come meanwhile.
+      await answeredAll(running, signal);
     }
     await end(running, 'gentle');
   }
@@ -59,24 +71,13 @@ export function createDraining(body: Body): Draining {
     if (!owesAnswers(running)) return;
     const calls = running.calls.size;
     log.warn({ calls }, 'calls outlast the drain: the old process stays');
-    body.problem = {
+    body.overdue = {
       code: 'adoption-timeout',
       message: `${calls} calls outlast the drain; the old process, with the old credential, stays until they are answered.`,
     };
     report(body);
-    while (owesAnswers(running) && !running.hasEnded()) {
-      const next = Promise.withResolvers<void>();
-      const waiters = anyAnswer.get(running) ?? new Set();
-      anyAnswer.set(running, waiters.add(next.resolve));
-      try {
-        await orAbort(Promise.race([next.promise, running.link.ended]), signal);
-      } finally {
-        waiters.delete(next.resolve);
-        if (waiters.size === 0) anyAnswer.delete(running);
-      }
-    }
+    await answeredAll(running, signal);
   }
-  const anyAnswer = new Map<Running, Set<() => void>>();
 
   async function answeredInTime(running: Running, signal: AbortSignal): Promise<boolean> {
     const over = new AbortController();
@@ -118,11 +119,11 @@ export function createDraining(body: Body): Draining {
   return {
     begin,
     settled,
+    answeredAll,
+    withoutTasks: (running, signal) =>
+      until(running, () => body.affinity.open(running, 'task') === 0, signal),
     answered(running) {
-      for (const next of anyAnswer.get(running) ?? []) next();
-      const waiters = waiting.get(running);
-      if (waiters === undefined || !isSettled(body, running)) return;
-      for (const done of waiters) done();
+      for (const next of waiting.get(running) ?? []) next();
     },
     recall(running) {
       drains.get(running)?.abort(new DOMException('It serves again.', 'AbortError'));

@@ -31,8 +31,16 @@ export function mayTakeOver(before: Known, after: Known, settings: ServerSetting
   if (lost.length > 0) throw unfit(`it lacks the tools ${lost.slice(0, 5).join(', ')}`);
 }
 
+function sayInitialized(running: Running, carried: Carried): void {
+  if (carried.initialize === null || !carried.isInitialized || running.isInitialized) return;
+  running.isInitialized = true;
+  running.send(Buffer.from('{"jsonrpc":"2.0","method":"notifications/initialized"}\n'));
+}
+
 /** Tells a process of what the client has set up since it was introduced, or while another one served. */
-export function catchUp(running: Running, { setup }: Carried, signal: AbortSignal): void {
+export function catchUp(running: Running, carried: Carried, signal: AbortSignal): void {
+  sayInitialized(running, carried);
+  const { setup } = carried;
   const has = running.setup;
   const tell = (method: string, params: string) =>
     // Granted before, by its like: a refusal now changes nothing.
@@ -62,9 +70,7 @@ export async function introduce(
   if (carried.initialize === null) return discover(running, carried, signal);
   const answer = await running.ask('initialize', carried.initialize.params, signal);
   if (!answer.ok) throw unfit(`it refuses the handshake (error ${answer.code})`);
-  if (carried.isInitialized) {
-    running.send(Buffer.from('{"jsonrpc":"2.0","method":"notifications/initialized"}\n'));
-  }
+  sayInitialized(running, carried);
   const { level, subscriptions } = carried.setup;
   const replays = [
     ...(level === null ? [] : [['logging/setLevel', level] as const]),

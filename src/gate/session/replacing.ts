@@ -44,7 +44,13 @@ export function createReplacing(
     try {
       await replace(urgent);
       if (processes.serving === null && !body.isIdle) return;
-      body.problem = null;
+      // An idle instance that could not start with these values has not become able to by being told again.
+      const hasFailed =
+        body.isIdle &&
+        body.failed !== null &&
+        body.latest !== null &&
+        changedReferences(body.failed, body.latest).length === 0;
+      if (!hasFailed) body.problem = null;
       report(body);
     } catch (error) {
       if (!closing.signal.aborted) reviving.note(error);
@@ -92,7 +98,7 @@ export function createReplacing(
       forget(blue, call.id);
       cancel(blue, call.id, 'continued in another process');
     }
-    options.client.hold(!body.routing.flush());
+    body.routing.flush();
     draining.begin(blue, urgent);
   }
 
@@ -101,9 +107,11 @@ export function createReplacing(
     const { drainMs, emergency } = source.settings();
     body.known = (await bringUp.look(blue)) ?? body.known;
     if (processes.serving !== blue) return again(urgent);
-    hold.begin('calls');
-    options.at?.('holding');
     try {
+      // A task may take an hour: calls do not wait for one.
+      await within(body, drainMs, (signal) => draining.withoutTasks(blue, signal));
+      hold.begin('calls');
+      options.at?.('holding');
       await within(body, drainMs, (signal) => draining.settled(blue, signal));
     } catch (error) {
       closing.signal.throwIfAborted();
@@ -176,9 +184,9 @@ export function createReplacing(
     if (carried.isInitialized || (carried.initialize === null && !isAsking())) return;
     options.at?.('deferred');
     const { startMs } = source.settings();
-    await within(body, startMs, (signal) => orAbort(introduced.promise, signal)).catch(() =>
-      closing.signal.throwIfAborted(),
-    );
+    await within(body, startMs, (signal) =>
+      orAbort(Promise.race([introduced.promise, blue.link.ended]), signal),
+    ).catch(() => closing.signal.throwIfAborted());
     // A client that never says `initialized` is taken as it is; a server that never answers cannot be replayed.
     if (isAsking()) throw unfit('the handshake of the client is still under way');
   }

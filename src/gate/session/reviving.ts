@@ -182,8 +182,7 @@ export function createReviving(
       resend(body, routing.answerAll(running, gateErrors.serverEnded, endedMessage));
       routing.flush();
       // What outlasted its drain is over.
-      if (processes.old.size === 0 && body.problem?.code === 'adoption-timeout')
-        body.problem = null;
+      if (processes.old.size === 0) body.overdue = null;
       report(body);
       if (body.orphans.some((call) => !call.isListen)) wake();
     },

@@ -162,7 +162,9 @@ export function createRouting(options: RoutingOptions): Routing {
       default:
         if (processes.serving === null) return options.onNobody(frame);
         processes.serving.send(frame);
-        if (message.method === 'notifications/initialized') options.onInitialized();
+        if (message.method !== 'notifications/initialized') return;
+        processes.serving.isInitialized = true;
+        options.onInitialized();
     }
   }
 
@@ -228,7 +230,10 @@ export function createRouting(options: RoutingOptions): Routing {
       call.learn(message, running.setup);
       if (running !== processes.serving) options.onSetUpElsewhere();
     }
-    if (handsOut) affinity.learn(running, message);
+    if (handsOut) {
+      affinity.learn(running, message);
+      options.onAnswered(running);
+    }
     emit(frame);
     options.onAnswered(running);
   }
@@ -280,7 +285,10 @@ export function createRouting(options: RoutingOptions): Routing {
     }
     if (running.early.length < earlyMost) {
       running.early.push({ ...message, bytes: Buffer.from(message.bytes) });
+      return;
     }
+    running.send(errorFrame(id, gateErrors.notStarted, 'The client is not there yet.'));
+    running.flush();
   }
 
   function says(running: Running, message: Message, frame: Buffer, handsOut: boolean): void {

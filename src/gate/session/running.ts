@@ -5,6 +5,7 @@ import type { Link, LinkEnd, LinkEvents, StartLink } from '../link.ts';
 import { frameOf, type Message, parseRange } from '../message.ts';
 import type { Resolved } from '../source.ts';
 import { type Call, idText, type Setup } from './path.ts';
+import type { Known } from './prepare.ts';
 
 export type Answer =
   | { readonly ok: true; readonly result: unknown }
@@ -28,6 +29,10 @@ export interface Running {
   readonly late: Set<string>;
   /** By the id that the client was given. */
   readonly asked: Map<string, Asked>;
+  /** What it offers, as last seen. */
+  known: Known | null;
+  /** It has been told that the client is initialized. */
+  isInitialized: boolean;
   /** Takes no calls yet: only what the gate itself asks is heard. */
   isPreparing: boolean;
   /** Its input has ended, or soon will: it gets nothing more. */
@@ -68,15 +73,21 @@ export function startRunning(
   const own = new Map<string, (answer: Answer | null) => void>();
   let ended = false;
   let keepsUp = true;
+  const events = eventsOf(() => running);
   const running: Running = {
-    link: startLink(
-      resolved,
-      eventsOf(() => running),
-    ),
+    link: startLink(resolved, {
+      ...events,
+      onDrain() {
+        keepsUp = true;
+        events.onDrain();
+      },
+    }),
     resolved,
     calls: new Map(),
     late: new Set(),
     asked: new Map(),
+    known: null,
+    isInitialized: false,
     isPreparing: true,
     isStopping: false,
     setup: { level: null, subscriptions: new Map() },
@@ -87,7 +98,6 @@ export function startRunning(
     heard: new Map(),
     send: (frame) => batch.add(frame),
     flush() {
-      keepsUp = true;
       batch.flush();
       return keepsUp;
     },

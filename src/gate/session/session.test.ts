@@ -305,8 +305,9 @@ describe('a crash', () => {
   });
 
   test('again and again ends the session with the exit code of the server', async () => {
-    const client = await legacy();
-    client.source.mode = 'no-start';
+    const block = path.join(folder, 'block');
+    const client = await legacy({}, { BLOCK: block });
+    writeFileSync(block, '');
     expect(await client.tool('die')).toBe('error -31001');
     expect(await client.tool('echo', { text: 'x' })).toBe('error -31002');
     expect((await client.session.ended).exitCode).toBe(7);
@@ -347,13 +348,33 @@ describe('an idle instance', () => {
   });
 
   test('that cannot start answers the call with an error and tries again at the next', async () => {
+    const block = path.join(folder, 'block');
+    const client = await legacy({ idleMs: 0 }, { BLOCK: block });
+    client.source.rotate();
+    await client.source.until((status) => status.state === 'idle');
+    writeFileSync(block, '');
+    expect(await client.tool('echo', { text: 'x' })).toBe('error -31002');
+    // Being told again makes nothing better: it must not count as one that will take the new key.
+    const reports = client.source.statuses.length;
+    client.source.notice();
+    await client.source.until(() => client.source.statuses.length > reports);
+    expect(client.source.statuses.at(-1)?.problem).not.toBeNull();
+    rmSync(block);
+    expect(await client.tool('echo', { text: 'x' })).toBe('x');
+    expect(client.source.statuses.at(-1)?.problem).toBeNull();
+  });
+
+  test('that cannot start with the new key serves with the old one, and says so', async () => {
     const client = await legacy({ idleMs: 0 });
     client.source.rotate();
     await client.source.until((status) => status.state === 'idle');
     client.source.mode = 'no-start';
-    expect(await client.tool('echo', { text: 'x' })).toBe('error -31002');
-    client.source.mode = '';
-    expect(await client.tool('echo', { text: 'x' })).toBe('x');
+    expect(await client.tool('whoami')).toBe('k1-first-key-value');
+    expect(client.source.statuses.at(-1)).toMatchObject({
+      state: 'serving',
+      generations: { t: 1 },
+      problem: { code: 'unavailable' },
+    });
   });
 
   test('with a subscription is not idle: it is swapped', async () => {
@@ -362,6 +383,16 @@ describe('an idle instance', () => {
     await client.source.served(client.source.rotate());
     expect(client.points).not.toContain('resting');
   });
+});
+
+test('a crash while the new key is refused restarts with the old one', async () => {
+  const client = await legacy({ canary: { tool: 'whoami', arguments: {} } });
+  client.source.rotate('bad-key');
+  await client.source.failed();
+  expect(await client.tool('die')).toBe('error -31001');
+  expect(await client.tool('whoami')).toBe('k1-first-key-value');
+  expect(client.source.statuses.at(-1)).toMatchObject({ generations: { t: 1 } });
+  expect(client.source.statuses.at(-1)?.problem).not.toBeNull();
 });
 
 describe('drain-window', () => {
