@@ -159,6 +159,18 @@ describe('a batch', () => {
     expect(written[0]?.byteOffset).toBe(chunk.byteOffset);
   });
 
+  test('of frames whose places would fit, but in another memory, keeps both', () => {
+    const [a, b] = ['aaaa\nbbbb\n', 'cccc\ndddd\n'].map((text) =>
+      Buffer.from(Uint8Array.from(Buffer.from(text)).buffer),
+    ) as [Buffer, Buffer];
+    const written: Buffer[] = [];
+    const batch = createBatch((bytes) => written.push(bytes));
+    batch.add(a.subarray(0, 5));
+    batch.add(b.subarray(5));
+    batch.flush();
+    expect(written.map(String)).toEqual(['aaaa\ndddd\n']);
+  });
+
   test('without frames writes nothing, and nothing twice', () => {
     const written: Buffer[] = [];
     const batch = createBatch((bytes) => written.push(bytes));
