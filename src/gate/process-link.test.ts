@@ -395,10 +395,11 @@ describe('a file with a value', () => {
   });
 });
 
-test('a process gets its environment and nothing else', async () => {
+test('a process gets its environment and nothing else, but for the folder of its command at the end of PATH', async () => {
   const { link, seen } = start(`console.log(JSON.stringify(process.env))`, patient, {
-    env: { KEY: 'local://v', PLAIN: '1' },
+    env: { KEY: 'local://v', PLAIN: '1', PATH: '/usr/bin' },
   });
   await link.ended;
-  expect(JSON.parse(seen.frames[0] ?? '')).toEqual({ KEY: secret, PLAIN: '1' });
+  const PATH = `/usr/bin:${path.dirname(process.execPath)}`;
+  expect(JSON.parse(seen.frames[0] ?? '')).toEqual({ KEY: secret, PLAIN: '1', PATH });
 });

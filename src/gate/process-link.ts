@@ -29,7 +29,7 @@ export function processLink(launch: ProcessLaunch, times: StopTimes = stopTimes)
       for (const file of filled.files) writeValueFile(file);
       child = spawn(filled.command, filled.args, {
         cwd: filled.cwd,
-        env: filled.env,
+        env: withOwnFolder(filled.env, filled.command),
         stdio: ['pipe', 'pipe', 'pipe'],
         // A group of its own: what the server started ends with it, and a terminal's Ctrl-C is ours to pass on.
         detached: true,
@@ -44,6 +44,19 @@ export function processLink(launch: ProcessLaunch, times: StopTimes = stopTimes)
     }
     return running(child, launch, events, times);
   };
+}
+
+/**
+ * A GUI client's PATH lacks the folder of nvm and its like, where `npx` and the `node` that it needs lie side by side: the
+ * command's own folder is looked in last.
+ */
+function withOwnFolder(
+  env: Readonly<Record<string, string>>,
+  command: string,
+): Readonly<Record<string, string>> {
+  if (!path.isAbsolute(command)) return env;
+  const folders = (env['PATH'] ?? '/usr/bin:/bin').split(path.delimiter);
+  return { ...env, PATH: [...folders, path.dirname(command)].join(path.delimiter) };
 }
 
 /** In place, whole or not at all, readable by this account alone. */
