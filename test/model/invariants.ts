@@ -1,5 +1,5 @@
 /** What must hold at every instant, and what must hold once everything has been given the time to settle. */
-import type { Rotation, RotationData } from '../../src/rotation/model.ts';
+import type { Rotation, RotationData, SecretState } from '../../src/rotation/model.ts';
 import type { World } from '../support/world/world.ts';
 
 export interface Violation {
@@ -10,21 +10,26 @@ export interface Violation {
 /** Secrets whose present key was declared leaked: until a successor is adopted, its death is what was asked for. */
 export type Leaked = ReadonlySet<string>;
 
+/** By secret and generation: every value that the backend was seen to serve. */
+export type ServedValues = Map<string, Map<number, string>>;
+
 export async function alwaysHolds(
   world: World,
   names: readonly string[],
   leaked: Leaked,
   generations: Map<string, number>,
+  served: ServedValues,
 ): Promise<string[]> {
   const broken: string[] = [];
   const active = (await world.journal.unfinished()) as unknown as readonly Rotation[];
   for (const name of names) {
-    const served = await world.served(name);
+    if (await isLeakedAgain(world, name, served)) broken.push(`a leaked key of ${name} is back`);
+    const now = await world.served(name);
     if (active.filter((one) => one.secrets.includes(name)).length > 1)
       broken.push(`two rotations of ${name} at once`);
-    if (served !== null && !leaked.has(name) && served.key?.live !== true)
+    if (now !== null && !leaked.has(name) && now.key?.live !== true)
       broken.push(`the backend's key of ${name} is dead`);
-    const generation = served?.generation ?? 0;
+    const generation = now?.generation ?? 0;
     if (generation < (generations.get(name) ?? 0))
       broken.push(`the generation of ${name} went back`);
     generations.set(name, Math.max(generation, generations.get(name) ?? 0));
@@ -44,6 +49,20 @@ export async function alwaysHolds(
     }
   }
   return broken;
+}
+
+/** A value that was declared leaked is never served under a generation of its own afterwards: no way leads back to it. */
+async function isLeakedAgain(world: World, name: string, seen: ServedValues): Promise<boolean> {
+  const served = await world.served(name);
+  if (served === null) return false;
+  const values = seen.get(name) ?? new Map<number, string>();
+  seen.set(name, values.set(served.generation, served.value));
+  const row = (await world.journal.secret(name)) as unknown as SecretState | null;
+  const leakedThrough = row?.data.leakedThrough ?? -1;
+  return [...values].some(
+    ([generation, value]) =>
+      generation <= leakedThrough && served.generation > leakedThrough && value === served.value,
+  );
 }
 
 /** A due instant is used once; no grace ends before its time; the audit chain is whole. */

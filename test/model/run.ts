@@ -6,7 +6,13 @@ import type { CrashClass } from '../../src/provider/provider.ts';
 import type { Fault } from '../support/issuer/settings.ts';
 import { policyOf } from '../support/world/policy.ts';
 import { byName, everyone, World } from '../support/world/world.ts';
-import { alwaysHolds, nothingForgotten, recordHolds, type Violation } from './invariants.ts';
+import {
+  alwaysHolds,
+  nothingForgotten,
+  recordHolds,
+  type ServedValues,
+  type Violation,
+} from './invariants.ts';
 
 const secondMs = 1_000;
 const hourMs = 3_600_000;
@@ -188,6 +194,8 @@ function policies(): Policy[] {
       options: { crashClass: 'chosen' },
       schedule: { trigger: { kind: 'cron', expression: '30 2 * * *' }, timezone: 'Europe/Berlin' },
       adoption: { timeoutMs: hourMs, then: 'rollback' },
+      // Longer than the adoption may take: its way back must not be taken to a leaked key.
+      emergency: { mode: 'continuity', deadlineMs: 6 * hourMs },
     }),
   ];
 }
@@ -210,13 +218,14 @@ export async function live(
   });
   const leaked = new Set<string>();
   const generations = new Map<string, number>();
+  const served: ServedValues = new Map();
   for (const one of names) {
     world.configure(one, { crashClass: classes[one] });
     world.consumer(`app-${one}`, 'user', one).add('one');
   }
   const original = new Map(policies().map((policy) => [policy.name, policy]));
   const note = async (point: string) => {
-    for (const invariant of await alwaysHolds(world, names, leaked, generations))
+    for (const invariant of await alwaysHolds(world, names, leaked, generations, served))
       broken.push({ point, invariant });
   };
   const permute = (point: string) => scheduler.schedule(Promise.resolve(), point);
