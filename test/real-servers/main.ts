@@ -4,6 +4,9 @@ import { context7, keyCase, perplexity } from './key-cases.ts';
 import { postgresCase } from './postgres-case.ts';
 import { type CaseResult, rotationsWanted, runCase } from './run-case.ts';
 
+/** Without the gate, the same must come out badly: `npm run real-servers -- --bare`. */
+const bareFlag = '--bare';
+
 const cases = {
   postgres: postgresCase,
   context7: () => keyCase(context7),
@@ -16,11 +19,13 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => 
 await runCheck<{ cases: readonly CaseResult[] }>({
   name: 'real-servers',
   async run({ args, progress }) {
+    const way = args.includes(bareFlag) ? 'bare' : 'wrap';
+    const named = args.filter((arg) => arg !== bareFlag);
     const results: CaseResult[] = [];
     for (const [name, start] of Object.entries(cases)) {
-      if (args.length > 0 && !args.includes(name)) continue;
+      if (named.length > 0 && !named.includes(name)) continue;
       await using subject = await start();
-      results.push(await runCase(subject, progress));
+      results.push(await runCase(subject, way, progress));
     }
     const ok = results.length > 0 && results.every(isGood);
     return { ok, cases: results };

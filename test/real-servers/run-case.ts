@@ -22,19 +22,29 @@ const callersEach = 4;
 export const rotationsWanted = 3;
 /** Before a rotation and after it: so that every credential is used, and a revoked one would be. */
 const callsBetween = 200;
+/** Of what servers and shims wrote for people, where calls failed. */
+const textMost = 4_000;
 
 const rotate = path.resolve(import.meta.dirname, '../../bin/rotate.js');
 
+/**
+ * `wrap`: as a client's config has it. `bare`: the server alone, with the first credential in its environment, as servers run
+ * without this project; a check of the check, which must come out badly.
+ */
+export type Way = 'wrap' | 'bare';
+
 export async function runCase(
   subject: Case,
+  way: Way,
   progress: (line: string) => void,
 ): Promise<CaseResult> {
   await using deployment = await deploy(subject);
   progress(`${subject.server}: deployed, the first credential is made`);
   await using clients = new AsyncDisposableStack();
   const opened: Client[] = [];
+  const said: string[] = [];
   for (let session = 0; session < sessions; session += 1) {
-    const client = await open(subject, deployment, session);
+    const client = await open(subject, way, deployment, session, said);
     clients.defer(() => client.close());
     opened.push(client);
   }
@@ -50,7 +60,7 @@ export async function runCase(
     subject.watch(old);
     rotations += 1;
     const now = subject.identityOf(await deployment.current());
-    await answersFor(now, subject, opened);
+    if (way === 'wrap') await answersFor(now, subject, opened);
     await load.more(callsBetween);
     usesAfterRevoke = await subject.usesAfterRevoke();
     progress(
@@ -60,7 +70,7 @@ export async function runCase(
   }
   await load.stop();
   for (const failure of load.failures) progress(`failed: ${failure}`);
-  if (load.failures.length > 0) progress(deployment.log());
+  if (load.failures.length > 0) progress(`${said.join('').slice(-textMost)}\n${deployment.log()}`);
   return {
     server: subject.server,
     issuer: subject.issuer,
@@ -72,30 +82,31 @@ export async function runCase(
   };
 }
 
-async function open(subject: Case, deployment: Deployment, session: number): Promise<Client> {
+async function open(
+  subject: Case,
+  way: Way,
+  deployment: Deployment,
+  session: number,
+  said: string[],
+): Promise<Client> {
   const { command, env } = subject.launch;
+  const shim = [process.execPath, rotate, 'wrap', '--server', subject.name];
+  const [program = '', ...args] =
+    way === 'bare' ? command : [...shim, '--state', deployment.state, '--', ...command];
+  const values = way === 'bare' ? await deployment.current() : {};
   const client = new Client(
     { name: `agent-${session}`, version: '1.0.0' },
     // As clients do: they ask for the newer revision first, and take the older one where that is what the server speaks.
     { versionNegotiation: { mode: 'auto' } },
   );
-  await client.connect(
-    new StdioClientTransport({
-      command: process.execPath,
-      args: [
-        rotate,
-        'wrap',
-        '--server',
-        subject.name,
-        '--state',
-        deployment.state,
-        '--',
-        ...command,
-      ],
-      env: { PATH: process.env['PATH'] ?? '', ...env },
-      stderr: 'inherit',
-    }),
-  );
+  const transport = new StdioClientTransport({
+    command: program,
+    args,
+    env: { PATH: process.env['PATH'] ?? '', ...env, ...values },
+    stderr: 'pipe',
+  });
+  transport.stderr?.on('data', (chunk: Buffer) => said.push(chunk.toString()));
+  await client.connect(transport);
   return client;
 }
 
