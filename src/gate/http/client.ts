@@ -1,5 +1,6 @@
 /** Our calls to servers that are reached by HTTP: connections kept alive, no redirect followed, errors without anything sent or received. */
 import {
+  type ClientRequest,
   Agent as HttpAgent,
   type IncomingMessage,
   request as httpRequest,
@@ -17,7 +18,9 @@ export interface Outgoing {
   readonly headers: readonly string[];
   readonly body: Buffer | Readable | null;
   /** Ends the exchange, also while its answer is read. */
-  readonly signal: AbortSignal;
+  readonly signal?: AbortSignal;
+  /** Called at once with what ends the exchange when it is destroyed: for whoever makes thousands a second. */
+  readonly onBegin?: (request: ClientRequest) => void;
 }
 
 export interface HttpClient {
@@ -45,23 +48,38 @@ export function createHttpClient(): HttpClient {
     timeout: idleConnectionMs,
     maxFreeSockets: idleConnectionsMost,
     scheduling: 'lifo',
+    noDelay: true,
   } as const;
   const http = new HttpAgent(options);
   const https = new HttpsAgent(options);
+  const places = new WeakMap<URL, RequestOptions>();
+  const placeOf = (url: URL): RequestOptions => {
+    const known = places.get(url);
+    if (known !== undefined) return known;
+    const { hostname, port, pathname, search } = url;
+    const place = {
+      hostname: hostname.replaceAll(/[[\]]/g, ''),
+      ...(port === '' ? {} : { port }),
+      path: `${pathname}${search}`,
+    };
+    places.set(url, place);
+    return place;
+  };
   return {
-    send: ({ url, method, headers, body, signal }) =>
+    send: ({ url, method, headers, body, signal, onBegin }) =>
       new Promise((resolve, reject) => {
         const isSecure = url.protocol === 'https:';
         const settings: RequestOptions = {
+          ...placeOf(url),
           method,
           headers: [...headers],
           agent: isSecure ? https : http,
-          signal,
+          ...(signal === undefined ? {} : { signal }),
         };
-        const request = isSecure ? httpsRequest(url, settings) : httpRequest(url, settings);
+        const request = isSecure ? httpsRequest(settings) : httpRequest(settings);
+        onBegin?.(request);
         request.on('error', (error) => reject(failed(error, url)));
         request.on('response', resolve);
-        request.setNoDelay(true);
         if (body === null || Buffer.isBuffer(body)) request.end(body ?? undefined);
         else pipeline(body, request, () => undefined);
       }),

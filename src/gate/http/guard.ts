@@ -1,5 +1,5 @@
 /** Who may speak to the gate: the right name in Host, no page of another site, the token. Pure. */
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { hash, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { RotatedError } from '../../errors.ts';
 import type { Secret } from '../../secret/secret.ts';
@@ -72,7 +72,7 @@ function isToken(given: string, digest: Buffer): boolean {
 }
 
 function digestOf(text: string): Buffer {
-  return createHash('sha256').update(text).digest();
+  return hash('sha256', text, 'buffer');
 }
 
 function isOurs(name: string | null, { hosts }: Guard): boolean {

@@ -20,8 +20,9 @@ export interface Lease {
   readonly held: Held;
   /** The call is over. Once. */
   release(): void;
-  /** Aborted where an emergency cuts the call. */
-  readonly cut: AbortSignal;
+  /** Called where an emergency cuts the call. */
+  onCut: (() => void) | null;
+  readonly isCut: () => boolean;
 }
 
 export interface HeldValues {
@@ -38,8 +39,8 @@ export interface HeldValues {
 interface Batch {
   readonly held: Held;
   readonly values: readonly Secret[];
-  calls: number;
-  readonly cutting: AbortController;
+  readonly calls: Set<Lease>;
+  isCut: boolean;
   /** Ends the wait for an emergency's cut. */
   readonly drained: AbortController;
 }
@@ -68,14 +69,14 @@ export function holdValues(entry: Entry, source: ValueSource, around: Around): H
     const batch: Batch = {
       held: { url: new URL(filled.url), headers: filled.headers, resolved },
       values: [...resolved.values.values()],
-      calls: 0,
-      cutting: new AbortController(),
+      calls: new Set(),
+      isCut: false,
       drained: new AbortController(),
     };
     before = newest;
     newest = batch;
     live.add(batch);
-    if (before?.calls === 0) live.delete(before);
+    if (before?.calls.size === 0) live.delete(before);
     useForRedaction();
     return batch;
   }
@@ -131,12 +132,13 @@ export function holdValues(entry: Entry, source: ValueSource, around: Around): H
     const { emergency, drainMs } = source.settings();
     if (emergency !== 'cut') return;
     for (const batch of live) {
-      if (batch === newest || batch.calls === 0) continue;
+      if (batch === newest || batch.calls.size === 0) continue;
       const until = AbortSignal.any([batch.drained.signal, closing.signal]);
       void clock.sleep(drainMs, until).then(
         () => {
-          log.warn({ server: entry.name, calls: batch.calls }, 'an emergency cuts calls');
-          batch.cutting.abort();
+          log.warn({ server: entry.name, calls: batch.calls.size }, 'an emergency cuts calls');
+          batch.isCut = true;
+          for (const lease of batch.calls) lease.onCut?.();
         },
         () => undefined,
       );
@@ -157,21 +159,20 @@ export function holdValues(entry: Entry, source: ValueSource, around: Around): H
     newest: () => newest?.held ?? null,
     async lease() {
       const batch = newest ?? (await firstBatch());
-      batch.calls += 1;
-      let isOut = true;
-      return {
+      const lease: Lease = {
         held: batch.held,
-        cut: batch.cutting.signal,
+        onCut: null,
+        isCut: () => batch.isCut,
         release() {
-          if (!isOut) return;
-          isOut = false;
-          batch.calls -= 1;
-          if (batch.calls > 0 || batch === newest || !live.delete(batch)) return;
+          if (!batch.calls.delete(lease)) return;
+          if (batch.calls.size > 0 || batch === newest || !live.delete(batch)) return;
           batch.drained.abort();
           useForRedaction();
           report();
         },
       };
+      batch.calls.add(lease);
+      return lease;
     },
     onChange(listener) {
       listeners.add(listener);

@@ -103,7 +103,7 @@ export async function serveLiveStream(
     const ending = new AbortController();
     const onGone = () => ending.abort();
     gone.signal.addEventListener('abort', onGone, { once: true });
-    lease.cut.addEventListener('abort', onGone, { once: true });
+    lease.onCut = onGone;
     try {
       const given = outgoingHeaders(incoming, lease.held, { identity: true, body: listen });
       const answer = await client.send({

@@ -1,4 +1,5 @@
 /** An HTTP server behind the gate: each request passed on with the newest credentials, each answer passed back. */
+import type { ClientRequest } from 'node:http';
 import { isRotatedError } from '../../errors.ts';
 import type { Entry } from '../entry.ts';
 import { frameBytesMax } from '../frames.ts';
@@ -11,6 +12,9 @@ import { headerOf } from './headers.ts';
 import { holdValues } from './held-values.ts';
 import { serveLiveStream } from './live-stream.ts';
 import { outgoingHeaders, outgoingUrl, passBack, refuseRedirect, wantsLogin } from './upstream.ts';
+
+/** A shorter body is sent on in one piece, once it is here; a longer one as it comes. */
+const wholeBytesMost = 256 << 10;
 
 export function createPassThrough(
   entry: Entry,
@@ -38,7 +42,8 @@ export function createPassThrough(
       answerTooLarge(incoming.response);
       return;
     }
-    if (isListen || isUnmeasured) {
+    const isSmall = Number(request.headers['content-length'] ?? 0) <= wholeBytesMost;
+    if (isListen || isUnmeasured || (request.method === 'POST' && isSmall)) {
       body = await readBody(request);
       if (body === null) {
         answerTooLarge(incoming.response);
@@ -56,11 +61,15 @@ export function createPassThrough(
 
   async function once(incoming: Incoming, body: Buffer | null): Promise<void> {
     const { request, response } = incoming;
-    const ending = new AbortController();
-    const end = () => ending.abort();
+    let sent: ClientRequest | null = null;
+    const end = () => sent?.destroy();
     response.on('close', end);
     const lease = await values.lease();
-    lease.cut.addEventListener('abort', end);
+    lease.onCut = end;
+    if (response.destroyed) {
+      lease.release();
+      return;
+    }
     const { redact } = source.settings();
     try {
       const hasBody = request.headers['content-length'] !== undefined;
@@ -69,7 +78,9 @@ export function createPassThrough(
         method: request.method ?? 'POST',
         headers: outgoingHeaders(incoming, lease.held, { identity: redact, body }),
         body: body ?? (hasBody ? request : null),
-        signal: ending.signal,
+        onBegin: (begun) => {
+          sent = begun;
+        },
       });
       refuseRedirect(answer, entry, lease.held);
       if (!isLoginSaid && wantsLogin(answer, entry)) {
@@ -81,7 +92,7 @@ export function createPassThrough(
       }
       await passBack(answer, response, redact ? values.redactor : null);
     } catch (error) {
-      if (lease.cut.aborted) {
+      if (lease.isCut()) {
         const message = 'An emergency replaced the credential of this server and ended the call.';
         answerError(response, 503, { code: gateErrors.cut, message });
       } else if (isRotatedError(error)) {
@@ -92,7 +103,6 @@ export function createPassThrough(
       }
     } finally {
       response.off('close', end);
-      lease.cut.removeEventListener('abort', end);
       lease.release();
     }
   }
