@@ -290,6 +290,16 @@ describe('a daemon that goes and comes', () => {
     });
   });
 
+  test('an emergency that nobody heard is told to the instance that comes back', async () => {
+    const one = await shim({ timing: { ...quick, retryFirstMs: 400, retryMostMs: 400 } });
+    await one.resolve();
+    await stopServing();
+    await serve();
+    hub.expect([{ server: 'search', secrets: ['search'], instance: one.instance }]);
+    await hub.tell('search', true);
+    await vi.waitUntil(async () => (await one.next('notice'))['urgent'] === true);
+  });
+
   test('a second takes over while the first hangs: the shim notices the silence', async () => {
     const one = await shim({ timing: { ...quick, silenceMostMs: 300 } });
     await one.resolve();

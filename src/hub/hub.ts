@@ -70,6 +70,11 @@ export interface Absent {
   readonly secrets: readonly string[];
 }
 
+interface Lost extends Absent {
+  /** It was told of an emergency while nobody heard. */
+  missedUrgent: boolean;
+}
+
 interface Instance {
   readonly hello: Hello;
   readonly connection: Connection;
@@ -96,7 +101,7 @@ export function createHub(ports: HubPorts): Hub {
   const { clock, log, processes } = ports;
   const live = new Map<string, Instance>();
   /** Lines lost without a word, by instance. */
-  const lost = new Map<string, Absent>();
+  const lost = new Map<string, Lost>();
   const byes = new Set<string>();
   const pending = new Set<Promise<void>>();
   let closed = false;
@@ -151,6 +156,7 @@ export function createHub(ports: HubPorts): Hub {
     }
     if (closed) return connection.destroy();
     live.get(instance)?.connection.destroy();
+    const urgent = lost.get(instance)?.missedUrgent === true;
     lost.delete(instance);
     const one: Instance = {
       hello,
@@ -169,6 +175,7 @@ export function createHub(ports: HubPorts): Hub {
       rotated: ports.version,
       settings: ports.settings(server),
     });
+    if (urgent) connection.send({ type: 'changed', urgent });
     log.info({ server, instance }, 'a server is connected');
     if (one.held !== null) await ports.remember(server, instance, one.held);
   }
@@ -312,7 +319,7 @@ export function createHub(ports: HubPorts): Hub {
         if (live.get(instance) !== left) return;
         live.delete(instance);
         if (left.held === null) return;
-        const absent = { server, secrets: secretsHeld(left) };
+        const absent = { server, secrets: secretsHeld(left), missedUrgent: false };
         lost.set(instance, absent);
         if (closed) return;
         log.warn({ server, instance }, 'the line to a server was lost');
@@ -323,8 +330,12 @@ export function createHub(ports: HubPorts): Hub {
     expect(instances) {
       for (const { server, secrets, instance } of instances) {
         if (live.has(instance) || byes.has(instance)) continue;
-        const before = lost.get(instance)?.secrets ?? [];
-        const absent = { server, secrets: [...new Set([...before, ...secrets])] };
+        const before = lost.get(instance);
+        const absent = {
+          server,
+          secrets: [...new Set([...(before?.secrets ?? []), ...secrets])],
+          missedUrgent: before?.missedUrgent ?? false,
+        };
         lost.set(instance, absent);
         background(settle(absent, instance));
       }
@@ -344,8 +355,12 @@ export function createHub(ports: HubPorts): Hub {
     },
     async tell(server, urgent) {
       refuseIfClosed(server);
-      for (const { connection } of instancesOf(server))
+      for (const { connection } of instancesOf(server)) {
         connection.send({ type: 'changed', urgent });
+      }
+      for (const one of lost.values()) {
+        if (one.server === server) one.missedUrgent ||= urgent;
+      }
     },
     async report(server, secret, known, signal) {
       refuseIfClosed(server);
