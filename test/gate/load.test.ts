@@ -1,3 +1,4 @@
+/** The harness is told lies of every kind, and must notice each; of honest servers it must say nothing. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';

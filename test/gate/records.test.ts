@@ -1,3 +1,4 @@
+/** What is read from the records of a run: flips, uses of an old key, growth. */
 import { describe, expect, test } from 'vitest';
 import type { Call } from './load/ledger.ts';
 import { parseServerLog } from './load/server-log.ts';

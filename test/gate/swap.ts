@@ -25,6 +25,7 @@ const fullSizes: Sizes = {
   quietMs: 10_000,
   swaps: 10,
   callsLeast: 100_000,
+  settleWithinMs: 15_000,
 };
 const shortSizes: Sizes = {
   callers: 16,
@@ -33,6 +34,7 @@ const shortSizes: Sizes = {
   quietMs: 2_000,
   swaps: 3,
   callsLeast: 5_000,
+  settleWithinMs: 15_000,
 };
 /** Enough for a control to fail plainly. */
 const controlSizes: Sizes = {
@@ -42,6 +44,7 @@ const controlSizes: Sizes = {
   quietMs: 500,
   swaps: 3,
   callsLeast: 0,
+  settleWithinMs: 3_000,
 };
 /** DESIGN: what a swap may add to p99.9 at half capacity. */
 const addedMsMost = 20;

@@ -3,9 +3,12 @@ import type { Random } from '../../../src/clock.ts';
 import { watched } from '../servers/watched.ts';
 import { type Call, fine, type Kind, type Verdict } from './ledger.ts';
 import { callKey, modernMeta, textOf } from './message.ts';
+import { nowMs } from './server-log.ts';
 import type { Dialect, Plan, Session } from './session.ts';
 
 const thinkMsMax = 250;
+/** A change that is told later is lost: whoever waits for it has given up. */
+const coveredWithinMs = 5_000;
 
 export interface ModernOptions {
   readonly random: Random;
@@ -15,8 +18,12 @@ export interface ModernOptions {
 
 export function modernDialect({ random, secrets = () => [] }: ModernOptions): Dialect {
   /** Calls that changed what is watched, and those whose change was told to the subscriber. */
-  const touched = new Set<string>();
+  const touched = new Map<string, number>();
   const told = new Set<string>();
+  /** When the subscriber was told, without a call's name, that anything may have changed: it looks at everything then. */
+  const covered: number[] = [];
+  const isCovered = (sinceMs: number) =>
+    covered.some((atMs) => atMs >= sinceMs && atMs < sinceMs + coveredWithinMs);
   const plans: Readonly<Record<Kind, (call: Call) => Plan>> = {
     plain: ({ id }) =>
       tool('echo', { message: id }, (text) => text === `Echo: ${id}` || `echoed ${text}`),
@@ -31,11 +38,16 @@ export function modernDialect({ random, secrets = () => [] }: ModernOptions): Di
         model: 'load',
         content: { type: 'text', text: `I ${id}` },
       }),
+    // Some take effect while they are drained.
     subscription: ({ id }) =>
-      tool('touch', {}, (text) => {
-        touched.add(id);
-        return text === 'Touched' || text;
-      }),
+      tool(
+        'touch',
+        { afterMs: random.fraction() < 0.5 ? 0 : between(random, 0, 1_000) },
+        (text) => {
+          touched.set(id, nowMs());
+          return text === 'Touched' || text;
+        },
+      ),
     list: () => ({
       method: 'tools/list',
       params: {},
@@ -70,7 +82,9 @@ export function modernDialect({ random, secrets = () => [] }: ModernOptions): Di
     answer: () => undefined,
     thinkMs: () => between(random, 0, thinkMsMax),
     leftovers: () =>
-      [...touched].filter((id) => !told.has(id)).map((id) => `the change by ${id} was not told`),
+      [...touched]
+        .filter(([id, answeredAtMs]) => !told.has(id) && !isCovered(answeredAtMs))
+        .map(([id]) => `the change by ${id} was not told`),
     open: async (session: Session) => {
       await session.ask('server/discover');
       await session.ask('tools/list');
@@ -80,6 +94,7 @@ export function modernDialect({ random, secrets = () => [] }: ModernOptions): Di
           if (method !== 'notifications/resources/updated') return;
           const call = (params['_meta'] as Record<string, unknown> | undefined)?.[callKey];
           if (typeof call === 'string') told.add(call);
+          else covered.push(nowMs());
         });
       });
       // Answered at its end only; where it is refused, the acknowledgement is what fails.

@@ -13,7 +13,6 @@ const log = openCallLog(process.env[logVariable], key);
 const handler = createMcpHandler(
   modernServers({
     key,
-    log,
     touch: (_, call) =>
       handler.bus.publish({
         kind: 'resource_updated',
@@ -30,6 +29,10 @@ const server = createServer((request, response) => {
     const { method = '', params } = body as Message;
     const call = (params?.['_meta'] as Record<string, unknown> | undefined)?.[callKey];
     if (typeof call === 'string') {
+      // Over HTTP, a client cancels by closing the stream.
+      response.on('close', () => {
+        if (!response.writableFinished) log.cancelled(call);
+      });
       const used = request.headers.authorization?.replace(/^Bearer /, '') ?? key;
       log.call({
         id: call,

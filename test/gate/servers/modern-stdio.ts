@@ -1,7 +1,7 @@
 /** The 2026-07-28 test server over stdio. */
 import type { McpServer, Transport } from '@modelcontextprotocol/server';
 import { serveStdio, StdioServerTransport } from '@modelcontextprotocol/server/stdio';
-import { callKey, type Message } from '../load/message.ts';
+import { callKey, type Message, type RpcId } from '../load/message.ts';
 import { logVariable, openCallLog } from '../load/server-log.ts';
 import { modernServers } from './modern-tools.ts';
 import { watched } from './watched.ts';
@@ -10,7 +10,6 @@ const key = process.env['API_KEY'] ?? 'none';
 const log = openCallLog(process.env[logVariable], key);
 const factory = modernServers({
   key,
-  log,
   touch: (server: McpServer, call) =>
     server.server.notification({
       method: 'notifications/resources/updated',
@@ -24,11 +23,15 @@ serveStdio(factory, {
 });
 // After serveStdio has put its own receiver there: each request is written down before it is served.
 const serve = wire.onmessage;
+const calls = new Map<RpcId, string>();
 wire.onmessage = (message, extra) => {
-  const { method, params } = message as Message;
+  const { id, method, params } = message as Message;
   const call = (params?.['_meta'] as Record<string, unknown> | undefined)?.[callKey];
-  if (method !== undefined && typeof call === 'string') {
+  if (method === 'notifications/cancelled') {
+    log.cancelled(calls.get(params?.['requestId'] as RpcId) ?? null);
+  } else if (method !== undefined && typeof call === 'string') {
     log.call({ id: call, method, round: params?.['requestState'] === undefined ? 1 : 2 });
+    if (id !== undefined && id !== null) calls.set(id, call);
   }
   serve?.(message, extra);
 };

@@ -9,26 +9,25 @@ import {
 } from '@modelcontextprotocol/server';
 import { z } from 'zod';
 import { callKey } from '../load/message.ts';
-import type { CallLog } from '../load/server-log.ts';
 import { watched } from './watched.ts';
 
 // Built once: over HTTP there is a server for each request.
 const schemas = {
   message: z.object({ message: z.string() }),
   operation: z.object({ durationMs: z.number(), steps: z.number() }),
+  touch: z.object({ afterMs: z.number() }),
   nothing: z.object({}),
   person: z.object({ name: z.string() }),
 };
 
 export interface ModernOptions {
   readonly key: string;
-  readonly log: CallLog;
   /** Tells every subscriber of `watched`; `call` goes along in `_meta`. */
   touch(server: McpServer, call: string): Promise<void> | void;
 }
 
 /** Returns a factory: one server for each connection (stdio) or request (HTTP), all sealing with one key of this process. */
-export function modernServers({ key, log, touch }: ModernOptions): () => McpServer {
+export function modernServers({ key, touch }: ModernOptions): () => McpServer {
   // As servers do that keep no state: only the process that asked can go on.
   const codec = createRequestStateCodec<{ call: string }>({ key: randomBytes(32) });
   const extras = Number(/-tools(\d+)/.exec(key)?.[1] ?? 0);
@@ -58,7 +57,6 @@ export function modernServers({ key, log, touch }: ModernOptions): () => McpServ
       async ({ durationMs, steps }, context) => {
         const { signal, _meta } = context.mcpReq;
         const call = callOf(context);
-        signal.addEventListener('abort', () => log.cancelled(call), { once: true });
         const progressToken = _meta?.progressToken;
         for (let step = 1; step <= steps; step += 1) {
           await delay(durationMs / steps, undefined, { signal });
@@ -98,8 +96,9 @@ export function modernServers({ key, log, touch }: ModernOptions): () => McpServ
     );
     server.registerTool(
       'touch',
-      { description: 'Changes what is watched.', inputSchema: schemas.nothing },
-      async (_, context) => {
+      { description: 'Changes what is watched.', inputSchema: schemas.touch },
+      async ({ afterMs }, context) => {
+        if (afterMs > 0) await delay(afterMs);
         await touch(server, callOf(context));
         return text('Touched');
       },

@@ -40,6 +40,8 @@ export interface Sizes {
   readonly swaps: number;
   /** The stretch at half capacity goes on with swaps until so many calls were made in the run. */
   readonly callsLeast: number;
+  /** What has no answer so long after the last call was sent is lost. */
+  readonly settleWithinMs: number;
 }
 
 export interface SwapRun {
@@ -90,8 +92,6 @@ const mix: Mix = {
 };
 /** A swap that is not adopted by then has failed: the run ends. */
 const adoptedWithinMs = 60_000;
-/** What has no answer so long after the last call was sent is lost. */
-const settleWithinMs = 10_000;
 /** More of these swaps than are asked for, where the calls are slow to come together. */
 const swapsMost = 400;
 
@@ -140,8 +140,8 @@ export async function runSwaps(options: SwapRunOptions): Promise<SwapRun> {
       const fromMs = nowMs();
       const others = mixedLoop(session, mix, random);
       await work();
-      await stopAll([...drives, others], settleWithinMs);
-      await ledger.settle(settleWithinMs);
+      await stopAll([...drives, others], sizes.settleWithinMs);
+      await ledger.settle(sizes.settleWithinMs);
       return ledger.latencies(fromMs, nowMs());
     };
     const full = () => [closedLoop(session, sizes.callers)];
