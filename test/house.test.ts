@@ -233,7 +233,7 @@ const reveals: Readonly<Record<string, readonly [count: number, reason: string]>
   'src/consumer/key.ts': [1, 'counts bytes'],
   'src/consumer/render.ts': [3, 'into the file that the policy names'],
   'src/control/protocol.ts': [1, 'to the other end of a private socket'],
-  'src/gate/http/guard.ts': [1, 'into the digest that tokens of clients are compared with'],
+  'src/gate/http/guard.ts': [1, 'compared with what clients show'],
   'src/import/copies.ts': [2, 'the config as it was, back into its file'],
   'src/import/leftovers.ts': [1, 'looks for it in copies beside the config'],
   'src/hub/hub.ts': [1, 'to the granted server, over a private socket'],

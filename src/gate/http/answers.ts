@@ -75,7 +75,9 @@ export function readBody(
       resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks));
     });
     message.on('error', reject);
-    message.on('close', () => reject(new Error('broken off')));
+    message.on('close', () => {
+      if (!message.complete) reject(new Error('broken off'));
+    });
   });
 }
 

@@ -15,6 +15,7 @@ import { RotatedError } from '../../errors.ts';
 import { answerError, rpcErrors } from './answers.ts';
 import type { SavedSession } from './saved-sessions.ts';
 import { logLines, type ServerParts, startSession } from './server.ts';
+import { createGather } from './gather.ts';
 import { eachFrame, statusOf } from './frames-of-http.ts';
 import { createStreams, type Stream } from './streams.ts';
 
@@ -84,6 +85,8 @@ export function createLegacySession(options: LegacyOptions): LegacySession {
     },
     log: logLines(parts),
   });
+
+  const gather = createGather((frames) => session.fromClient(frames));
 
   function release(): void {
     isHeld?.resolve();
@@ -235,7 +238,7 @@ export function createLegacySession(options: LegacyOptions): LegacySession {
       const frames = messages.map(({ bytes }) => bytes);
       if (requests.length === 0) {
         for (const message of messages) cancel(message);
-        session.fromClient(frames);
+        gather.add(frames);
         response.writeHead(202).end();
         return;
       }
@@ -259,7 +262,7 @@ export function createLegacySession(options: LegacyOptions): LegacySession {
         byToken.set(canonicalAt(request, token), stream);
         tokenOf.set(key, canonicalAt(request, token));
       }
-      session.fromClient(frames);
+      gather.add(frames);
     },
     listen(response, lastEventId) {
       usedAtMs = parts.clock.monotonicMs();

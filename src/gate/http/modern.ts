@@ -8,6 +8,7 @@ import type { Incoming } from './backend.ts';
 import { eventOf, eventStreamHeaders, keepAliveComment } from './events.ts';
 import { createParamHeaders } from './param-headers.ts';
 import { logLines, type ServerParts, startSession } from './server.ts';
+import { createGather } from './gather.ts';
 import { eachFrame, statusOf } from './frames-of-http.ts';
 import { capabilitiesKey, headerMismatch, versionKey } from './versions.ts';
 
@@ -100,6 +101,8 @@ export function createModern(parts: ServerParts): Modern {
     return started;
   }
 
+  const gather = createGather((frames) => current().fromClient(frames));
+
   function nextId(): string {
     lastId += 1;
     return `gate:${lastId}`;
@@ -109,7 +112,7 @@ export function createModern(parts: ServerParts): Modern {
   function ask(method: string, params: object): Promise<Message> {
     const id = nextId();
     const answer = new Promise<Message>((resolve) => asked.set(`"${id}`, resolve));
-    current().fromClient([frameOf({ id, method, params })]);
+    gather.add([frameOf({ id, method, params })]);
     return answer;
   }
 
@@ -161,7 +164,9 @@ export function createModern(parts: ServerParts): Modern {
       if (!exchanges.delete(key)) return;
       // In this revision a client cancels by closing the stream.
       const params = { requestId: given, reason: 'The client closed its stream.' };
-      session?.fromClient([frameOf({ method: 'notifications/cancelled', params })]);
+      if (session !== null) {
+        gather.add([frameOf({ method: 'notifications/cancelled', params })]);
+      }
     });
     const quoted = JSON.stringify(given);
     const changes = [message.idRange, token].filter((range) => range !== null);
@@ -170,7 +175,7 @@ export function createModern(parts: ServerParts): Modern {
       message.bytes,
       changes.map((range) => ({ range, by: quoted })),
     );
-    current().fromClient([frame]);
+    gather.add([frame]);
   }
 
   function fromServer(frame: Buffer): void {
