@@ -10,7 +10,6 @@ export interface Redactor {
   redact(value: unknown): unknown;
 }
 
-export { redacted } from './forms.ts';
 /** The newest values are kept: more than a deployment of 10,000 secrets touches at once. */
 const valuesMost = 10_000;
 const depthMost = 12;
