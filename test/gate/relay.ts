@@ -69,7 +69,7 @@ interface Subject {
 }
 
 const callerCounts = [1, 16];
-const sizes = { rounds: 9, roundMs: 1_500, warmUpMs: 2_000, starts: 21 };
+const sizes = { rounds: 7, roundMs: 1_000, warmUpMs: 2_000, starts: 21 };
 const shortSizes = { rounds: 3, roundMs: 500, warmUpMs: 500, starts: 5 };
 
 export async function runRelay(context: CheckContext): Promise<{ ok: boolean } & RelayResult> {
