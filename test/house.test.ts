@@ -69,6 +69,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     // Of the server file: how a duration is written, and who else could change it.
     'src/policy/duration.ts',
     'src/policy/safety.ts',
+    // The canary of a server that is reached by HTTP: a check's client, before the credential is used.
+    'src/verify/mcp-client.ts',
   ],
   // The daemon's end of the feed: on a socket beside the control socket, for the gate's consumer.
   'src/hub': [
@@ -237,6 +239,8 @@ const reveals: Readonly<Record<string, readonly [count: number, reason: string]>
   'src/import/copies.ts': [2, 'the config as it was, back into its file'],
   'src/import/leftovers.ts': [1, 'looks for it in copies beside the config'],
   'src/hub/hub.ts': [1, 'to the granted server, over a private socket'],
+  'src/gate/entry.ts': [2, 'into what is launched, where the entry names it'],
+  'src/gate/redaction.ts': [1, 'to be recognised and removed'],
   'src/provider/answers.ts': [1, 'counts bytes'],
   'src/secret/fingerprint.ts': [1, 'into a keyed hash'],
   'src/secret/redactor.ts': [1, 'to be recognised and removed'],

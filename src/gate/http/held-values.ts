@@ -5,6 +5,7 @@ import { type Entry, type Launch, renderLaunch } from '../entry.ts';
 import { type ByteRedactor, createByteRedactor } from '../redaction.ts';
 import type { InstanceStatus, Resolved, ValueSource } from '../source.ts';
 import type { Around } from './backend.ts';
+import { tryCanary } from './canary.ts';
 import { oldest } from './shared-source.ts';
 
 type Remote = Extract<Launch, { kind: 'remote' }>;
@@ -105,8 +106,10 @@ export function holdValues(entry: Entry, source: ValueSource, around: Around): H
       isUrgent = false;
       try {
         const resolved = await source.resolve(closing.signal);
+        const isNew = newest === null || !isSame(newest.held.resolved, resolved);
+        if (isNew) await tryCanary(entry, launch, resolved, source.settings(), closing.signal);
         problem = null;
-        if (newest === null || !isSame(newest.held.resolved, resolved)) {
+        if (isNew) {
           adopt(resolved);
           log.info({ server: entry.name, generations: resolved.generations }, 'new credentials');
           for (const listener of listeners) listener();

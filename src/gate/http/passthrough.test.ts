@@ -7,6 +7,7 @@ import type { Entry } from '../entry.ts';
 import { createHttpClient } from './client.ts';
 import type { Front } from './front.ts';
 import { createPassThrough } from './passthrough.ts';
+import type { ServerSettings } from '../settings.ts';
 import { frontFor, type TestAround, testAround, withToken } from './testing/around.ts';
 import { call, initialize, initialized, modern, openStream, post } from './testing/client.ts';
 import { createTestSource, serves, type TestSource } from './testing/source.ts';
@@ -34,6 +35,7 @@ async function world(
     readonly resumable?: boolean;
     readonly redact?: boolean;
     readonly drainMs?: number;
+    readonly canary?: ServerSettings['canary'];
   } = {},
 ): Promise<World> {
   opened = new AsyncDisposableStack();
@@ -146,6 +148,28 @@ describe('a server that is reached by HTTP', () => {
     source.fail(null);
     await source.reported(serves(2));
     expect(source.status()?.problem).toBeNull();
+  });
+
+  test('is not called with a new credential that its canary shows to be dead', async () => {
+    const canary = { tool: 'keys', arguments: {} };
+    const { url, source, upstream } = await world({ canary });
+    const { body, headers } = modern(1, 'tools/list');
+    await post(url, body, { ...headers, ...withToken });
+    source.change({ [reference]: secondKey });
+    const { problem } = await source.reported((status) => status.problem !== null);
+    expect(problem?.code).toBe('swap-failed');
+    expect((await post(url, body, { ...headers, ...withToken })).status).toBe(200);
+    expect(upstream.seen.at(-1)?.headers.authorization).toBe(`Bearer ${firstKey}`);
+    upstream.keys.add(secondKey);
+    await source.reported(serves(2));
+    expect(source.status()?.problem).toBeNull();
+    const missing = { tool: 'no-such-tool', arguments: {} };
+    const other = createTestSource({ [reference]: firstKey }, { canary: missing });
+    const front = await gateFor(entryOf(upstream.url), other, testAround());
+    await post(`${front.address}/search`, body, { ...headers, ...withToken });
+    other.change({ [reference]: secondKey });
+    const failed = await other.reported((status) => status.problem !== null);
+    expect(failed.problem?.message).toContain('no-such-tool');
   });
 
   test('is not called at all where its reference is not granted', async () => {
