@@ -215,12 +215,13 @@ export function unfit(what: string): RotatedError {
 
 /** Rejects with the signal's reason as soon as it is aborted. */
 export async function orAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
   const aborted = Promise.withResolvers<never>();
   const stop = () => aborted.reject(signal.reason);
   signal.addEventListener('abort', stop, { once: true });
+  if (signal.aborted) stop();
   try {
-    return await Promise.race([work, aborted.promise]);
+    // Before the work, and beside it: its own rejection, of the same abort, has to find somebody who waits for it.
+    return await Promise.race([aborted.promise, work]);
   } finally {
     signal.removeEventListener('abort', stop);
   }
