@@ -81,10 +81,11 @@ function isStrings(value: unknown): value is readonly string[] {
 function canaryOf(value: unknown): ServerSettings['canary'] | undefined {
   if (value === null) return null;
   if (!isRecord(value)) return undefined;
-  const { tool, arguments: given = {}, ...rest } = value;
+  const { tool, arguments: given = {}, expect, ...rest } = value;
   if (typeof tool !== 'string' || !isRecord(given) || Object.keys(rest).length > 0)
     return undefined;
-  return { tool, arguments: given };
+  if (expect !== undefined && typeof expect !== 'string') return undefined;
+  return { tool, arguments: given, ...(expect === undefined ? {} : { expect }) };
 }
 
 function filesOf(value: unknown): readonly ValueFile[] | null {

@@ -23,6 +23,8 @@ export interface ServerSettings {
   readonly canary: {
     readonly tool: string;
     readonly arguments: Readonly<Record<string, unknown>>;
+    /** What a good answer holds: some servers put "401" into an ordinary result. */
+    readonly expect?: string | undefined;
   } | null;
   /** Values of live credentials are removed from what the server says. */
   readonly redact: boolean;

@@ -34,7 +34,13 @@ export function buildGate(
     startMs: span('start', 'some'),
     retry: retry === undefined ? undefined : asList(retry, [...at, 'retry']).map(([one]) => one),
     canary:
-      canary === undefined ? undefined : { tool: canary.tool, arguments: canary.arguments ?? {} },
+      canary === undefined
+        ? undefined
+        : {
+            tool: canary.tool,
+            arguments: canary.arguments ?? {},
+            ...(canary.expect === undefined ? {} : { expect: canary.expect }),
+          },
     redact,
     version,
   };

@@ -167,6 +167,7 @@ function buildMcp(
     tool,
     // YAML gives nothing but JSON.
     arguments: (input.arguments ?? {}) as { [key: string]: Json },
+    ...(input.expect === undefined ? {} : { expect: input.expect }),
     timeoutMs: positive(timeout, mcpTimeoutMs, [...at, 'timeout'], tools),
   };
 }

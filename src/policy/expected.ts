@@ -159,6 +159,7 @@ const table: Readonly<Record<string, Expected>> = {
   'secrets.*.verify.mcp.env.*': value('a text', 'SEARCH_API_KEY: "${value}"'),
   'secrets.*.verify.mcp.tool': value('the name of a tool', 'tool: whoami'),
   'secrets.*.verify.mcp.arguments': value('a map', 'arguments: { limit: 1 }'),
+  'secrets.*.verify.mcp.expect': value('a text', 'expect: results'),
   'secrets.*.verify.mcp.timeout': duration('timeout', '30s'),
   'secrets.*.consumers': value(
     'a list of consumers: each has signal, http, exec, file or gate',
@@ -199,6 +200,7 @@ const table: Readonly<Record<string, Expected>> = {
   ),
   'secrets.*.consumers.gate.canary.tool': value('the name of a tool', 'tool: whoami'),
   'secrets.*.consumers.gate.canary.arguments': value('a map', 'arguments: { limit: 1 }'),
+  'secrets.*.consumers.gate.canary.expect': value('a text', 'expect: results'),
   'secrets.*.consumers.gate.redact': value('true or false', 'redact: true'),
   'secrets.*.consumers.gate.version': value('refuse or allow', 'version: refuse'),
   'secrets.*.consumers.report': value(

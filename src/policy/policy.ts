@@ -128,6 +128,8 @@ export type VerifySpec =
       readonly env: Readonly<Record<string, string>> | null;
       readonly tool: string;
       readonly arguments: { readonly [key: string]: Json };
+      /** What a good answer holds; absent: any answer that is no error will do. */
+      readonly expect?: string;
       readonly timeoutMs: number;
     };
 

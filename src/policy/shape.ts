@@ -101,6 +101,12 @@ const serverText = text(
   serverNamePattern,
   matching(serverNamePattern, 'a server has letters, digits, "_", "-" and ".", at most 63 of them'),
 );
+/** Some servers put "401 Unauthorized" into an ordinary result. */
+const expectedText = z
+  .string()
+  .min(1)
+  .max(200)
+  .describe('What the answer of a server with a working credential holds.');
 const toolText = z.string().min(1).max(200).describe('A tool of the server.');
 const toolArguments = z
   .record(z.string().max(200), z.unknown())
@@ -129,7 +135,11 @@ const gateShape = z.strictObject({
     .optional()
     .describe('Tools that may be called again where the first call may have been carried out.'),
   canary: z
-    .strictObject({ tool: toolText, arguments: toolArguments.optional() })
+    .strictObject({
+      tool: toolText,
+      arguments: toolArguments.optional(),
+      expect: expectedText.optional(),
+    })
     .optional()
     .describe('A read-only call that uses the credential, made before the new process takes over.'),
   redact: z.boolean().optional().describe('Remove values from what the server says.'),
@@ -241,6 +251,7 @@ const verifyShape = z.union([
             }),
           tool: toolText,
           arguments: toolArguments.optional(),
+          expect: expectedText.optional(),
           timeout: durationText.optional(),
         })
         .optional()

@@ -151,6 +151,18 @@ describe('what a server does with the credential', () => {
     await expectGone();
   });
 
+  test('an ordinary result says that it works, unless it lacks what the policy expects', async () => {
+    await fixture(
+      `if (method === 'tools/call') return say({ id, result: { content: [{ type: 'text', text: '401 Unauthorized' }] } });`,
+    );
+    expect(await outcome({})).toEqual({ ok: true });
+    expect(await outcome({ expect: 'results' })).toMatchObject({
+      ok: false,
+      reason: expect.stringContaining('without what is expected') as string,
+    });
+    expect(await outcome({ expect: 'Unauth' })).toEqual({ ok: true });
+  });
+
   test('a result that is an error, and an error, both mean that it does not; neither is repeated', async () => {
     await fixture(
       `if (method === 'tools/call') return say({ id, result: { isError: true, content: [{ type: 'text', text: 'bad key ' + key }] } });`,
@@ -158,7 +170,7 @@ describe('what a server does with the credential', () => {
     expect(await outcome({})).toEqual({
       ok: false,
       kind: 'rejected',
-      reason: expect.stringContaining('with a result that is an error'),
+      reason: expect.stringContaining('answers with an error'),
     });
     await fixture(
       `if (method === 'tools/call') return say({ id, error: { code: -32603, message: key } });`,

@@ -2,6 +2,7 @@
 import path from 'node:path';
 import { minimalEnvironment } from '../child.ts';
 import { asRotatedError, type ErrorCode } from '../errors.ts';
+import { canaryProblem } from '../gate/canary.ts';
 import type { Launch } from '../gate/entry.ts';
 import { processLink } from '../gate/process-link.ts';
 import type { Secret } from '../secret/secret.ts';
@@ -83,10 +84,15 @@ async function callTool(client: McpClient, spec: McpSpec, candidate: Candidate, 
     if (ofTheCall.has(answer.error.code)) throw asksBack();
     return rejected(`with error ${answer.error.code}`);
   }
-  const { isError, resultType } = answer.result;
-  if (isError === true) return rejected('with a result that is an error');
+  const { resultType } = answer.result;
   if (resultType !== undefined && resultType !== 'complete') throw asksBack();
-  return { ok: true as const };
+  const problem = canaryProblem(answer.result, spec.expect);
+  if (problem === null) return { ok: true as const };
+  return {
+    ok: false as const,
+    kind: 'rejected' as const,
+    reason: `${place}: ${spec.tool} ${problem}`,
+  };
 }
 
 async function hasTool(client: McpClient, tool: string): Promise<boolean> {

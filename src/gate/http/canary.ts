@@ -1,4 +1,5 @@
 /** Proof that a new credential works at an HTTP server, before any call of a client carries it. */
+import { canaryProblem } from '../canary.ts';
 import { asRotatedError, RotatedError } from '../../errors.ts';
 import { openMcp } from '../../verify/mcp-client.ts';
 import type { Entry, Launch } from '../entry.ts';
@@ -26,7 +27,8 @@ export async function tryCanary(
       });
       if ('error' in answer)
         throw unfit(entry, `${canary.tool} answers error ${answer.error.code}`);
-      if (answer.result['isError'] === true) throw unfit(entry, `${canary.tool} answers an error`);
+      const problem = canaryProblem(answer.result, canary.expect);
+      if (problem !== null) throw unfit(entry, `${canary.tool} ${problem}`);
     } finally {
       await client.stop();
     }

@@ -1,5 +1,6 @@
 /** Makes a new process ready to take over: the client's handshake replayed, what it offers compared, the credential tried. */
 import { RotatedError } from '../../errors.ts';
+import { canaryProblem } from '../canary.ts';
 import type { ServerSettings } from '../settings.ts';
 import type { Carried } from './carried.ts';
 import {
@@ -180,9 +181,8 @@ export async function tryCredential(
   const params = paramsOf(carried, { name: canary.tool, arguments: canary.arguments });
   const answer = await running.ask('tools/call', params, signal);
   if (!answer.ok) throw unfit(`the canary ${canary.tool} answers error ${answer.code}`);
-  if (memberOf(answer.result, 'isError') === true) {
-    throw unfit(`the canary ${canary.tool} answers with an error`);
-  }
+  const problem = canaryProblem(answer.result, canary.expect);
+  if (problem !== null) throw unfit(`the canary ${canary.tool} ${problem}`);
 }
 
 /** The client's open listens, under their own ids; resolves when each is acknowledged. */
