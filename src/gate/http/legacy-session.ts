@@ -24,6 +24,8 @@ export interface LegacySession {
   post(messages: readonly Message[], response: ServerResponse): Promise<void>;
   /** A GET; `lastEventId` where the client comes back. False: that event's stream is not known. */
   listen(response: ServerResponse, lastEventId: string | null): boolean;
+  /** A request has come for it; call what is returned when it was handed over. */
+  enter(): () => void;
   /** Nobody is connected, and nothing is asked. */
   isQuiet(): boolean;
   readonly usedAtMs: () => number;
@@ -62,6 +64,7 @@ export function createLegacySession(options: LegacyOptions): LegacySession {
   let isPaused = false;
   let usedAtMs = parts.clock.monotonicMs();
   let isStopping = false;
+  let visitors = 0;
 
   const streams = createStreams({
     run: parts.random.bytes(6).toString('base64url').replaceAll('.', ''),
@@ -230,7 +233,6 @@ export function createLegacySession(options: LegacyOptions): LegacySession {
   const self: LegacySession = {
     ready,
     async post(messages, response) {
-      usedAtMs = parts.clock.monotonicMs();
       await ready;
       if (isHeld !== null) await isHeld.promise;
       for (const message of messages) learn(message);
@@ -265,14 +267,20 @@ export function createLegacySession(options: LegacyOptions): LegacySession {
       gather.add(frames);
     },
     listen(response, lastEventId) {
-      usedAtMs = parts.clock.monotonicMs();
       if (lastEventId === null) {
         streams.attach(streams.standalone, response);
         return true;
       }
       return streams.resume(lastEventId, response) !== null;
     },
-    isQuiet: () => !streams.isConnected() && byId.size === 0,
+    enter() {
+      visitors += 1;
+      usedAtMs = parts.clock.monotonicMs();
+      return () => {
+        visitors -= 1;
+      };
+    },
+    isQuiet: () => visitors === 0 && byId.size === 0 && !streams.isConnected(),
     usedAtMs: () => usedAtMs,
     async stop(how) {
       isStopping = true;

@@ -269,6 +269,31 @@ describe('a gate that starts again', () => {
   });
 });
 
+test('a session without a word of its client gives its process up, and has another at its next word', async () => {
+  const times = { parkMs: 1, forgetMs: 3_600_000, lookMs: 10 };
+  world = await stdioWorld({ era: 'legacy', times });
+  const headers = await begin();
+  const pid = textIn(await ask(headers, call(1, 'pid')));
+  await world.noted('exit');
+  const stream = await openStream(world.url(), headers);
+  const other = textIn(await ask(headers, call(2, 'pid')));
+  expect(other).not.toBe(pid);
+  // While the client listens, it is there.
+  await ask(headers, call(3, 'announce'));
+  expect(textIn(await ask(headers, call(4, 'pid')))).toBe(other);
+  stream.close();
+});
+
+test('a session that its client never ended is forgotten in the end', async () => {
+  world = await stdioWorld({ era: 'legacy' });
+  const headers = await begin();
+  await world.restart();
+  expect((await ask(headers, call(1, 'pid'))).status).toBe(200);
+  // As if it had lain there for longer than that.
+  await world.restart({ parkMs: 1, forgetMs: -1_000, lookMs: 60_000 });
+  expect((await ask(headers, call(2, 'pid'))).status).toBe(404);
+});
+
 test('a client that reads slowly holds up its own server alone, and gets everything', async () => {
   world = await stdioWorld({ era: 'legacy' });
   const [slow, other] = [await begin(), await begin()];

@@ -19,16 +19,26 @@ export interface Legacy {
   close(): Promise<void>;
 }
 
+interface Found {
+  readonly id: string;
+  readonly session: LegacySession;
+  readonly leave: () => void;
+}
+
 export interface LegacyTimes {
   /** Without a word of its client for so long, a session's process ends; its next word starts another one. */
   readonly parkMs: number;
   /** After so long it is forgotten. */
   readonly forgetMs: number;
+  /** How often that is looked at. */
+  readonly lookMs: number;
 }
 
-const defaultTimes: LegacyTimes = { parkMs: 30 * 60_000, forgetMs: 7 * 24 * 3_600_000 };
-/** How often it is looked whether sessions have fallen quiet. */
-const lookEveryMs = 60_000;
+const defaultTimes: LegacyTimes = {
+  parkMs: 30 * 60_000,
+  forgetMs: 7 * 24 * 3_600_000,
+  lookMs: 60_000,
+};
 /** Each is a process. */
 const sessionsMost = 256;
 
@@ -43,10 +53,20 @@ export function createLegacy(
 
   const expire = () => saved.expire(new Date(clock.now() - times.forgetMs));
   expire();
-  const looking = setInterval(look, lookEveryMs);
+  const looking = setInterval(look, times.lookMs);
   looking.unref();
 
+  let touchedAtMs = clock.monotonicMs();
+
+  /** What lives is not forgotten, also if the gate is killed. */
+  function touchLiving(): void {
+    if (clock.monotonicMs() - touchedAtMs < times.forgetMs / 10) return;
+    touchedAtMs = clock.monotonicMs();
+    for (const id of live.keys()) saved.touch(id);
+  }
+
   function look(): void {
+    touchLiving();
     expire();
     // A session that is pinned to its process would lose what the process knows.
     if (parts.shared.settings().swap === 'pin-sessions') return;
@@ -85,10 +105,7 @@ export function createLegacy(
   }
 
   /** The session of a request, also one from before a restart; where there is none, that is answered. */
-  async function sessionOf({
-    request,
-    response,
-  }: Incoming): Promise<[string, LegacySession] | null> {
+  async function sessionOf({ request, response }: Incoming): Promise<Found | null> {
     const id = headerOf(request.headers, 'mcp-session-id');
     if (id === null) {
       const message = 'Bad Request: Mcp-Session-Id header is required';
@@ -108,10 +125,12 @@ export function createLegacy(
       answerError(response, 400, { code: rpcErrors.transport, message });
       return null;
     }
+    const leave = session.enter();
     try {
       await session.ready;
-      return [id, session];
+      return { id, session, leave };
     } catch (error) {
+      leave();
       live.delete(id);
       void session.stop();
       const { code } = asRotatedError(error, 'none');
@@ -157,7 +176,7 @@ export function createLegacy(
       live.delete(id);
       void session.stop();
     });
-    await session.post(messages, response);
+    await session.post(messages, response).finally(session.enter());
   }
 
   return {
@@ -167,13 +186,15 @@ export function createLegacy(
         return;
       }
       const found = await sessionOf(incoming);
-      if (found !== null) await found[1].post(messages, incoming.response);
+      if (found === null) return;
+      await found.session.post(messages, incoming.response).finally(found.leave);
     },
     async other(incoming) {
       const { request, response } = incoming;
       const found = await sessionOf(incoming);
       if (found === null) return;
-      const [id, session] = found;
+      const { id, session, leave } = found;
+      leave();
       if (request.method === 'DELETE') {
         live.delete(id);
         saved.remove(id);

@@ -1,3 +1,4 @@
+import { connect } from 'node:net';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { afterEach, describe, expect, test } from 'vitest';
 import { withToken } from './testing/around.ts';
@@ -170,6 +171,32 @@ describe('a server of 2026-07-28, to many clients', () => {
     expect(textIn(await ask(tool(1, 'key')))).toBe('on-one');
     expect((await response.text()).length).toBeGreaterThan(24 << 20);
   });
+});
+
+test('a client that reads nothing at all is cut off, so that the others go on', async () => {
+  const limits = { backlogBytesMost: 1 << 20, stalledMs: 100 };
+  world = await stdioWorld({ era: 'modern', limits });
+  expect(textIn(await ask(tool(1, 'key')))).toBe('on-one');
+  const large = tool(1, 'large', { bytes: 48 << 20 });
+  const { port } = new URL(world.url());
+  const deaf = connect(Number(port), '127.0.0.1');
+  const closed = new Promise((resolve) => deaf.on('close', resolve));
+  deaf.on('error', () => undefined);
+  const body = JSON.stringify(large.body);
+  const headers = { ...legacyHeaders, ...large.headers, ...withToken, host: 'localhost' };
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  deaf.write(
+    `POST /stdio/mcp HTTP/1.1\r\n${lines.join('')}content-length: ${body.length}\r\n\r\n${body}`,
+  );
+  await world.around.logged('clients that read nothing are cut off');
+  // Reading again shows that it was cut, with the rest never sent.
+  let length = 0;
+  deaf.on('data', (chunk: Buffer) => {
+    length += chunk.length;
+  });
+  await closed;
+  expect(length).toBeLessThan(48 << 20);
+  expect(textIn(await ask(tool(2, 'key')))).toBe('on-one');
 });
 
 describe('a change of the credential', () => {

@@ -20,12 +20,16 @@ export interface Modern {
 
 /** A quiet stream says so often that it lives; an answer that takes as long becomes a stream. */
 const keepAliveMs = 15_000;
-/** What clients have not read yet: beyond it the server is not read from any more. */
-const backlogBytesMost = 32 << 20;
+export interface ModernLimits {
+  /** What clients have not read yet: beyond it the server is not read from any more. */
+  readonly backlogBytesMost: number;
+  /** While the server waits for them, so long may clients read nothing. */
+  readonly stalledMs: number;
+}
+
+const defaultLimits: ModernLimits = { backlogBytesMost: 32 << 20, stalledMs: 30_000 };
 /** Less than this is not worth watching. */
 const slowBytes = 64 << 10;
-/** While the server waits for them, so long may clients read nothing. */
-const stalledMs = 30_000;
 
 const subscriptionKey = 'io.modelcontextprotocol/subscriptionId';
 const logLevelKey = 'io.modelcontextprotocol/logLevel';
@@ -42,7 +46,10 @@ interface Exchange {
   readonly response: ServerResponse;
 }
 
-export function createModern(parts: ServerParts): Modern {
+export function createModern(
+  parts: ServerParts,
+  { backlogBytesMost, stalledMs }: ModernLimits = defaultLimits,
+): Modern {
   const { entry, log } = parts;
   /** By `canonicalId` of the id that the server knows. */
   const exchanges = new Map<string, Exchange>();

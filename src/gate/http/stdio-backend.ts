@@ -5,7 +5,7 @@ import { answerError, answerFailure, answerTooLarge, readBody, rpcErrors } from 
 import type { Backend, Incoming } from './backend.ts';
 import { headerOf, mediaType } from './headers.ts';
 import { createLegacy, type LegacyTimes } from './legacy.ts';
-import { createModern } from './modern.ts';
+import { createModern, type ModernLimits } from './modern.ts';
 import { noSavedSessions, type SavedSessions } from './saved-sessions.ts';
 import { createEraProbe, type ServerParts } from './server.ts';
 import { frameOfBody } from './frames-of-http.ts';
@@ -14,13 +14,18 @@ import { isLegacyVersion, modernVersionOf } from './versions.ts';
 /** Messages of one batch (revision 2025-03-26). */
 const batchMost = 100;
 
+export interface StdioOptions {
+  readonly times?: LegacyTimes | undefined;
+  readonly limits?: ModernLimits | undefined;
+}
+
 export function createStdioBackend(
   parts: ServerParts,
   saved: SavedSessions = noSavedSessions(),
-  times?: LegacyTimes,
+  { times, limits }: StdioOptions = {},
 ): Backend {
   const legacy = createLegacy(parts, saved, times);
-  const modern = createModern(parts);
+  const modern = createModern(parts, limits);
   const era = createEraProbe(parts);
 
   async function post(incoming: Incoming): Promise<void> {

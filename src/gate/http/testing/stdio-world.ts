@@ -6,6 +6,7 @@ import { processLink } from '../../process-link.ts';
 import type { ServerSettings } from '../../settings.ts';
 import type { Front } from '../front.ts';
 import type { LegacyTimes } from '../legacy.ts';
+import type { ModernLimits } from '../modern.ts';
 import { savedSessions } from '../saved-sessions.ts';
 import { shareSource } from '../shared-source.ts';
 import { createStdioBackend } from '../stdio-backend.ts';
@@ -23,16 +24,22 @@ export interface StdioWorld extends AsyncDisposable {
   noted(text: string, count?: number): Promise<void>;
   notes(): readonly string[];
   /** Ends the gate, and starts it again on the same state. */
-  restart(): Promise<void>;
+  restart(times?: LegacyTimes): Promise<void>;
 }
 
-export interface StdioOptions {
+export interface WorldOptions {
   readonly era: 'legacy' | 'modern';
   readonly settings?: Partial<ServerSettings>;
   readonly times?: LegacyTimes;
+  readonly limits?: ModernLimits;
 }
 
-export async function stdioWorld({ era, settings, times }: StdioOptions): Promise<StdioWorld> {
+export async function stdioWorld({
+  era,
+  settings,
+  times,
+  limits,
+}: WorldOptions): Promise<StdioWorld> {
   const state = mkdtempSync(path.join(tmpdir(), 'rotated-front-'));
   const journal = path.join(state, 'journal');
   const around = testAround();
@@ -47,9 +54,9 @@ export async function stdioWorld({ era, settings, times }: StdioOptions): Promis
       return [];
     }
   };
-  let front = await open();
+  let front = await open(times);
 
-  function open(): Promise<Front> {
+  function open(given: LegacyTimes | undefined): Promise<Front> {
     const launch = {
       kind: 'process',
       command: process.execPath,
@@ -65,7 +72,7 @@ export async function stdioWorld({ era, settings, times }: StdioOptions): Promis
       startLink: processLink(launch, { eofMs: 1_000, termMs: 1_000 }),
     };
     const saved = savedSessions(path.join(state, 'sessions'), 'stdio');
-    return frontFor(around, { stdio: createStdioBackend(parts, saved, times) });
+    return frontFor(around, { stdio: createStdioBackend(parts, saved, { times: given, limits }) });
   }
 
   return {
@@ -84,9 +91,9 @@ export async function stdioWorld({ era, settings, times }: StdioOptions): Promis
         const watcher = watch(state, look);
         look();
       }),
-    async restart() {
+    async restart(given = times) {
       await front.close();
-      front = await open();
+      front = await open(given);
     },
     async [Symbol.asyncDispose]() {
       await front.close();
