@@ -2,7 +2,15 @@
 import { rereadOnly } from '../entry.ts';
 import type { Notice, Resolved } from '../source.ts';
 import type { BringUp, Ready } from './bring-up.ts';
-import { type Body, isSettled, listensOf, releaseHeld, report, within } from './body.ts';
+import {
+  type Body,
+  isSettled,
+  listensOf,
+  owesAnswers,
+  releaseHeld,
+  report,
+  within,
+} from './body.ts';
 import type { Draining } from './draining.ts';
 import { orAbort, unfit } from './prepare.ts';
 import type { Reviving } from './reviving.ts';
@@ -107,34 +115,49 @@ export function createReplacing(
     const { drainMs, emergency } = source.settings();
     body.known = (await bringUp.look(blue)) ?? body.known;
     if (processes.serving !== blue) return again(urgent);
+    const outlasting = !urgent && (await tasksOutlast(blue, drainMs));
+    const isDone = outlasting ? draining.answeredAll : draining.settled;
+    let isCut = false;
+    hold.begin('calls');
+    options.at?.('holding');
     try {
-      // A task may take an hour: calls do not wait for one.
-      await within(body, drainMs, (signal) => draining.withoutTasks(blue, signal));
-      hold.begin('calls');
-      options.at?.('holding');
-      await within(body, drainMs, (signal) => draining.settled(blue, signal));
+      await within(body, drainMs, (signal) => isDone(blue, signal));
     } catch (error) {
       closing.signal.throwIfAborted();
       if (processes.serving !== blue) return again(urgent);
-      if (!urgent || emergency !== 'cut') {
+      isCut = urgent && emergency === 'cut';
+      // Rounds and tasks that nobody comes back for are given up at the limit; calls are not.
+      if (!isCut && owesAnswers(blue)) {
         releaseHeld(body);
         throw error;
       }
-      draining.cut(blue);
     }
     if (processes.serving !== blue) return again(urgent);
-    body.orphans.push(...listensOf(blue));
     processes.serving = null;
     hold.begin('all');
     processes.old.add(blue);
+    // Only now: what may be sent again must not go to the one that ends.
+    if (isCut) draining.cut(blue);
+    else body.orphans.push(...listensOf(blue));
     blue.calls.clear();
-    await stopRunning(blue, 'gentle');
+    await stopRunning(blue, isCut ? 'now' : 'gentle');
     try {
       bringUp.install(await bringUp.ready(resolved, { before: null, isStrict: true }));
     } catch (error) {
       closing.signal.throwIfAborted();
       await asBefore(blue);
       throw error;
+    }
+  }
+
+  /** A task may take an hour: calls do not wait for one. True where they are given up at the limit. */
+  async function tasksOutlast(blue: Running, drainMs: number): Promise<boolean> {
+    try {
+      await within(body, drainMs, (signal) => draining.withoutTasks(blue, signal));
+      return false;
+    } catch {
+      closing.signal.throwIfAborted();
+      return true;
     }
   }
 
@@ -162,6 +185,8 @@ export function createReplacing(
       isSettled(body, running) &&
       running.calls.size === 0 &&
       carried.setup.subscriptions.size === 0;
+    // One that could not take the new credential will not be able to at its next call either.
+    if (body.problem !== null) return false;
     const { idleMs } = source.settings();
     return hasBegun && isQuiet && clock.monotonicMs() - body.lastCallAtMs >= idleMs;
   }
