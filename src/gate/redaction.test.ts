@@ -242,3 +242,16 @@ test('the values used last are the ones removed', () => {
   redactor.use([]);
   expect(redactor.cleanText(Buffer.from('second-value-2')).toString()).toBe('second-value-2');
 });
+
+test('a value is found however often it is escaped, since a frame that is not looked at leaks', () => {
+  const value = 'p"a\\ss/word ü with-some+more';
+  const redactor = createByteRedactor();
+  redactor.use([new Secret(value)]);
+  let said: unknown = { key: value };
+  for (let depth = 0; depth < 6; depth++) {
+    const frame = Buffer.from(`${JSON.stringify({ jsonrpc: '2.0', id: 1, result: said })}\n`);
+    expect(redactor.finds(frame), `escaped ${depth} times`).toBe(true);
+    said = { body: JSON.stringify(said) };
+  }
+  expect(redactor.finds(Buffer.from('{"jsonrpc":"2.0","id":1,"result":{}}\n'))).toBe(false);
+});

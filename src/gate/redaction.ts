@@ -1,5 +1,5 @@
 /** Removes the values of live credentials from bytes on their way to the client, in every form a value is written in. */
-import { formsOf, redacted } from '../secret/forms.ts';
+import { escapedBySome, formLengthLeast, formsOf, redacted } from '../secret/forms.ts';
 import type { Secret } from '../secret/secret.ts';
 
 export interface ByteRedactor {
@@ -23,9 +23,10 @@ export function createByteRedactor(): ByteRedactor {
       const forms = new Set(values.flatMap((value) => formsOf(value.reveal())));
       // Longest first: a form that holds another one goes whole.
       texts = [...forms].sort((a, b) => b.length - a.length);
-      // A form that holds another one is found by that.
-      needles = texts
-        .filter((text) => !texts.some((other) => other !== text && text.includes(other)))
+      const runs = [...new Set(texts.map(unescapedRun))];
+      // One that holds another one is found by that.
+      needles = runs
+        .filter((text) => !runs.some((other) => other !== text && text.includes(other)))
         .map((text) => Buffer.from(text));
     },
     finds(bytes) {
@@ -39,6 +40,15 @@ export function createByteRedactor(): ByteRedactor {
     },
     cleanText: (bytes) => Buffer.from(cut(bytes.toString('utf8'))),
   };
+}
+
+/**
+ * The longest part of a form that reads the same however often it is escaped, as in JSON in JSON in JSON. A frame that holds
+ * this and not the whole costs a second look, and one that is missed would cost the value.
+ */
+function unescapedRun(text: string): string {
+  const [longest = ''] = text.split(escapedBySome).sort((a, b) => b.length - a.length);
+  return longest.length >= formLengthLeast ? longest : text;
 }
 
 function cutOut(text: string, needles: readonly string[]): string {

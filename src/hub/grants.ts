@@ -89,8 +89,9 @@ export function createGrants(options: GrantOptions): Grants {
     const admin = wanted.find(({ isAdmin }) => isAdmin);
     const key = JSON.stringify([server, hash]);
     const grantable = wanted.filter(({ isAdmin }) => !isAdmin).map(({ reference }) => reference);
-    refusals.delete(key);
     if (grantable.length > 0) {
+      // The newest last.
+      refusals.delete(key);
       const at = clock.now();
       refusals.set(key, { server, hash, what: asker.what, references: grantable, at });
     }

@@ -7,7 +7,7 @@ export const formLengthLeast = 4;
 const lineLengthLeast = 16;
 
 /** What any writer of JSON escapes. */
-const escapedBySome = /[^\w .~:|{}[\];?@#$%^*()!,-]/;
+export const escapedBySome = /[^\w .~:|{}[\];?@#$%^*()!,-]/;
 
 /** Every way a value commonly stands in a text. */
 export function formsOf(value: string): string[] {

@@ -99,6 +99,8 @@ export function createFeedSource(options: FeedSourceOptions): FeedSource {
       current.begun = true;
       try {
         line = await open(current.needed);
+        // Closed in the very turn in which the welcome came: nobody else says bye.
+        if (closing.signal.aborted) return await line.bye(timing.byeWithinMs);
         failures = 0;
         current.outcome.resolve(null);
         welcomes += 1;
@@ -126,7 +128,7 @@ export function createFeedSource(options: FeedSourceOptions): FeedSource {
   }
 
   async function pause(failures: number): Promise<void> {
-    if (attempt.needed) return;
+    if (attempt.needed || closing.signal.aborted) return;
     const full = Math.min(timing.retryMostMs, timing.retryFirstMs * 2 ** Math.min(16, failures));
     const waking = new AbortController();
     const woken = () => waking.abort();
@@ -147,8 +149,15 @@ export function createFeedSource(options: FeedSourceOptions): FeedSource {
       held: cached?.generations ?? null,
       status: answeredSince ? null : status,
     });
-    settings = await opened.welcome;
-    return opened;
+    const leave = () => void opened.bye(timing.byeWithinMs);
+    closing.signal.addEventListener('abort', leave, { once: true });
+    if (closing.signal.aborted) leave();
+    try {
+      settings = await opened.welcome;
+      return opened;
+    } finally {
+      closing.signal.removeEventListener('abort', leave);
+    }
   }
 
   /** The open line; null where there is none and what is at hand has to do. Throws why there is none. */
