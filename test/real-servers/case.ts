@@ -22,7 +22,12 @@ export interface Case extends AsyncDisposable {
   /** The backend of the policy, as YAML in one line. */
   readonly backend: string;
   /** A read-only call that uses the credential: for the check through the server, and as the gate's canary. */
-  readonly probe: { readonly tool: string; readonly arguments: Readonly<Record<string, string>> };
+  readonly probe: {
+    readonly tool: string;
+    readonly arguments: Readonly<Record<string, string>>;
+    /** What only a good answer holds: some servers answer a dead key with an ordinary result. */
+    readonly expect: string;
+  };
   /** One call of a tool. Returns which credential it was answered for; throws on any answer but the right one. */
   call(client: Client, turn: number): Promise<string>;
   /** The same name for a credential read from the backend. */

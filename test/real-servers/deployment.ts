@@ -79,7 +79,8 @@ export async function deploy(subject: Case): Promise<Deployment> {
 /** What a deployment would write, but for the seconds. */
 function policyOf({ name, provider, backend, launch, probe, admin }: Case): string {
   const command = JSON.stringify(launch.command);
-  const tool = `tool: ${probe.tool}, arguments: ${JSON.stringify(probe.arguments)}`;
+  const expect = JSON.stringify(probe.expect);
+  const tool = `tool: ${probe.tool}, arguments: ${JSON.stringify(probe.arguments)}, expect: ${expect}`;
   return `# A check's policy: a published MCP server whose credential changes while it is called.
 secrets:
   ${name}:

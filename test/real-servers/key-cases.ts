@@ -84,7 +84,7 @@ export async function keyCase(server: KeyServer): Promise<Case> {
         env: { ISSUER_URL: issuer.url },
       }),
     backend: JSON.stringify(`local://mcp/${server.name}#${server.keyVariable}`),
-    probe: { tool: server.quick.tool, arguments: probe },
+    probe: { tool: server.quick.tool, arguments: probe, expect: 'probe key-' },
     call: (client, turn) => ask(client, turn % 4 === 0 ? server.slow : server.quick, turn),
     identityOf: (fields) =>
       issuer.refOf(fields[server.keyVariable] ?? '') ?? 'no key of this issuer',

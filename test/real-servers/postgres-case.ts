@@ -73,7 +73,11 @@ export async function postgresCase(): Promise<Case> {
       ref: `local://mcp/${name}`,
       fields: { PGUSER: 'username', PGPASSWORD: 'password' },
     }),
-    probe: { tool: 'query', arguments: { sql: 'SELECT current_user AS role' } },
+    probe: {
+      tool: 'query',
+      arguments: { sql: 'SELECT current_user AS role' },
+      expect: 'reports_',
+    },
     call: async (client, turn) => {
       const slow = turn % 4 === 0 ? `, pg_sleep(${slowSeconds})` : '';
       const sql = `SELECT ${turn} AS turn, current_user AS role${slow}`;
