@@ -5,6 +5,7 @@ import type { CrashClass } from '../../src/provider/provider.ts';
 import type { RunningIssuer } from '../support/issuer/server.ts';
 import type { RunningApps } from '../support/world-consumer/server.ts';
 import { checkLog, checkPlaintext } from './checks.ts';
+import type { RunningGates } from './gate/control.ts';
 import type { Outcome, Pool } from './pool.ts';
 import type { Invariant, Job, LogLine, MutantName, Violation } from './protocol.ts';
 import { hmacKey, verifierOf } from './protocol.ts';
@@ -15,6 +16,8 @@ export interface World {
   readonly kek: string;
   readonly issuer: RunningIssuer;
   readonly apps: RunningApps;
+  /** null: the secret is used by an application that reads a file. */
+  readonly gates: RunningGates | null;
   readonly pool: Pool;
   readonly count: { cases: number };
 }
@@ -78,6 +81,7 @@ export async function runCase(
   } finally {
     await world.apps.forget(principal);
     await world.apps.forget(verifierOf(principal));
+    await world.gates?.forget(principal);
     rmSync(directory, { recursive: true, force: true });
   }
 }
@@ -89,7 +93,7 @@ async function prepare(
   directory: string,
   mutant: MutantName | null,
 ): Promise<Job> {
-  const { issuer, apps, kek } = world;
+  const { issuer, apps, gates, kek } = world;
   const appOf = (role: 'user' | 'verifier', name: string) => ({
     role,
     file: join(directory, role === 'user' ? 'app.json' : 'verifier.json'),
@@ -100,19 +104,37 @@ async function prepare(
     states: {},
     ...story.app,
   });
-  await apps.configure(principal, appOf('user', 'app'));
+  if (gates === null) await apps.configure(principal, appOf('user', 'app'));
+  else {
+    const { lagReports, refuses, leaves = false } = story.app;
+    await gates.configure(principal, {
+      directory,
+      issuer: issuer.url,
+      principal,
+      instances: story.first ? 0 : 2,
+      lagReports: lagReports === 0 ? null : lagReports,
+      refuses,
+      leaves,
+    });
+  }
   if (story.verifiers) {
     await apps.configure(verifierOf(principal), appOf('verifier', 'verifier'));
   }
-  const { name, crashClass, now, overGrace, adoptionThen, verifiers, first, ends } = story;
-  const scenario = { name, crashClass, now, overGrace, adoptionThen, verifiers, first, ends };
-  const urls = { issuerUrl: issuer.url, appsUrl: apps.url };
+  const { name, crashClass, now, overGrace, adoptionThen, verifiers, first, idle, ends } = story;
+  const plot = { name, crashClass, now, overGrace, adoptionThen, verifiers, first, idle };
+  const scenario = { ...plot, ends };
+  const urls = {
+    issuerUrl: issuer.url,
+    appsUrl: apps.url,
+    gatesUrl: gates?.url ?? null,
+    consumer: gates === null ? 'app' : 'gate',
+  } as const;
   const how = { kind: 'start', stopAt: null, takeOver: false, mutant } as const;
   return { ...how, scenario, directory, principal, ...urls, kek };
 }
 
 async function killed(
-  { pool }: World,
+  { gates, pool }: World,
   job: Job,
   kills: readonly number[],
   where: string,
@@ -125,6 +147,8 @@ async function killed(
     const outcome = await pool.with((worker) => worker.run({ ...job, kind, stopAt }));
     if (outcome.outcome === 'killed') {
       found.push(...plaintextAt(job.directory, where));
+      // No daemon runs now: whoever calls a server must not notice.
+      await gates?.use(job.principal);
       continue;
     }
     if (point !== null) reached = false;

@@ -9,6 +9,7 @@ import { itemOf } from '../../src/rotation/model.ts';
 import type { KeyTruth } from '../support/issuer/server.ts';
 import { chosenPrefix } from '../support/issuer/provider.ts';
 import { hashOf } from '../support/issuer/store.ts';
+import type { GateControl } from './gate/control.ts';
 import type { Job, LogLine, Violation } from './protocol.ts';
 import { canary, itemName, secretName, verifierOf } from './protocol.ts';
 import type { Rig } from './rig.ts';
@@ -24,10 +25,10 @@ export async function checkInstant(rig: Rig, job: Job): Promise<readonly Found[]
   const leaked = job.scenario.now === 'contain' ? await leakedGenerations(rig) : 0;
   const found: Found[] = [];
   const current = await currentOf(rig);
-  const { issuer, apps } = rig.controls;
+  const { issuer, apps, gates } = rig.controls;
   const [truth, serving, verifying] = await Promise.all([
     current === null ? null : issuer.probe(job.principal, valueOf(current)),
-    apps.serving(job.principal),
+    (gates ?? apps).serving(job.principal),
     job.scenario.verifiers ? apps.serving(verifierOf(job.principal)) : [],
   ]);
   const generation = current?.owners[secretName]?.generation ?? 0;
@@ -44,6 +45,35 @@ export async function checkInstant(rig: Rig, job: Job): Promise<readonly Found[]
     found.push({ invariant: 'served-keys-live', detail });
   }
   return found;
+}
+
+/** Whoever takes an adoption for done knows that no process behind the gate holds an older generation, serving or draining. */
+export async function checkAdopted(rig: Rig, job: Job): Promise<readonly Found[]> {
+  const { gates } = rig.controls;
+  if (gates === null) return [];
+  const [newest] = await rig.journal.history(secretName, 1);
+  const data = newest?.data as unknown as RotationData | undefined;
+  const adopted = data?.members[0]?.generation ?? 0;
+  const older = (await gates.serving(job.principal)).filter(
+    ({ generation }) => (generation ?? 0) < adopted,
+  );
+  return older.map(({ instance, generation }) => ({
+    invariant: 'adopted-by-all',
+    detail: `a process of ${instance} holds generation ${generation} after ${adopted} was adopted`,
+  }));
+}
+
+/** A daemon may die and come back without a client noticing: every call has one answer, and it is no error. */
+async function checkCalls(gates: GateControl, job: Job): Promise<readonly Found[]> {
+  await gates.use(job.principal);
+  const ledgers = await gates.ledgers(job.principal);
+  return ledgers.flatMap(({ sent, answered, errors, strays }) => {
+    // One that the server was asked to keep may be open.
+    const open = sent - answered - errors;
+    if (errors === 0 && strays === 0 && open <= 1) return [];
+    const detail = `of ${sent} calls ${errors} failed, ${open} are open; ${strays} answers nobody asked for`;
+    return [{ invariant: 'calls-answered' as const, detail }];
+  });
 }
 
 /** Generations that `--now` treats as leaked, from the moment that the revoke is owed. */
@@ -94,6 +124,12 @@ export async function checkEnd(rig: Rig, job: Job): Promise<readonly Found[]> {
   }
   const problem = await rig.ports.auditChain.verify(auditLines(rig), await journal.auditHead());
   if (problem !== null) found.push({ invariant: 'audit-verifies', detail: problem });
+  const { gates } = rig.controls;
+  if (gates !== null) {
+    found.push(...(await checkCalls(gates, job)));
+    // Those calls may have woken a server that rested.
+    found.push(...(await checkInstant(rig, job)));
+  }
   return found;
 }
 
@@ -147,7 +183,9 @@ export function checkPlaintext(directory: string): readonly Found[] {
     .flatMap((prefix) => [prefix, ...base64Forms(prefix)])
     .map((form) => Buffer.from(form));
   const found: Found[] = [];
-  for (const name of readdirSync(join(directory, 'state'))) {
+  const entries = readdirSync(join(directory, 'state'), { withFileTypes: true });
+  // Beside the files there is the folder of the daemon's sockets.
+  for (const { name } of entries.filter((entry) => entry.isFile())) {
     const bytes = readFileSync(join(directory, 'state', name));
     if (needles.some((needle) => bytes.includes(needle))) {
       found.push({ invariant: 'no-plaintext', detail: `a key stands in state/${name}` });

@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import type { CrashClass } from '../../src/provider/provider.ts';
 import { startIssuer } from '../support/issuer/server.ts';
 import { startApps } from '../support/world-consumer/server.ts';
+import { startGates } from './gate/control.ts';
 import { type CaseResult, type Interruption, makeTemplate, runCase, type World } from './cases.ts';
 import { startPool } from './pool.ts';
-import { type MutantName, mutantNames, type Violation } from './protocol.ts';
+import { type ConsumerKind, type MutantName, mutantNames, type Violation } from './protocol.ts';
 import { type Story, storiesOf } from './scenarios.ts';
 
 export interface ClassResult {
@@ -33,18 +34,22 @@ type Progress = (line: string) => void;
 /** Two cores: one more lane than that keeps both busy while a case waits for a disk or a peer. */
 const lanes = 3;
 
-export async function withWorld<T>(work: (world: World) => Promise<T>): Promise<T> {
+export async function withWorld<T>(
+  consumer: ConsumerKind,
+  work: (world: World) => Promise<T>,
+): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), 'rotated-crash-'));
   try {
     await using issuer = await startIssuer({ directory: join(directory, 'issuer') });
     await using apps = await startApps();
+    await using gates = consumer === 'gate' ? await startGates() : null;
     await using pool = startPool(lanes, join(directory, 'compile-cache'));
     using _ = onSignals(() => {
       pool.killAll();
       rmSync(directory, { recursive: true, force: true });
     });
     const kek = randomBytes(32).toString('hex');
-    return await work({ directory, kek, issuer, apps, pool, count: { cases: 0 } });
+    return await work({ directory, kek, issuer, apps, gates, pool, count: { cases: 0 } });
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
@@ -77,7 +82,7 @@ export async function runClass(
   progress: Progress,
 ): Promise<{ readonly result: ClassResult; readonly violations: readonly Violation[] }> {
   const processesBefore = world.pool.processes;
-  const stories = storiesOf(crashClass, options.full);
+  const stories = storiesOf(crashClass, options.full, consumerOf(world));
   const violations: Violation[] = [];
   const totals = { points: 0, singles: 0, stops: 0 };
   const pairs: { readonly story: Story; readonly interruption: Interruption }[] = [];
@@ -135,7 +140,7 @@ export async function runMutants(world: World, progress: Progress): Promise<Muta
   const templates = new Set<CrashClass>();
   for (const name of mutantNames) {
     const { crashClass, story: wanted, by } = hunts[name];
-    const stories = storiesOf(crashClass, true);
+    const stories = storiesOf(crashClass, true, consumerOf(world));
     const story = storyNamed(stories, wanted);
     if (!templates.has(crashClass)) {
       await makeTemplate(world, crashClass, storyNamed(stories, 'plain'));
@@ -185,6 +190,10 @@ function interruptionsOf(by: Hunt['by'], points: number): readonly Interruption[
     default:
       return by satisfies never;
   }
+}
+
+function consumerOf({ gates }: World): ConsumerKind {
+  return gates === null ? 'app' : 'gate';
 }
 
 function storyNamed(stories: readonly Story[], name: string): Story {

@@ -1,14 +1,19 @@
 /** `npm run -s crash`: kill −9 and SIGSTOP at every point of a rotation, and what the invariants say afterwards. */
+import type { CrashClass } from '../../src/provider/provider.ts';
 import { runCheck } from '../support/check.ts';
 import { type ClassResult, type MutantResult, runClass, runMutants, withWorld } from './harness.ts';
-import type { Violation } from './protocol.ts';
+import type { ConsumerKind, Violation } from './protocol.ts';
 import { crashClasses } from './scenarios.ts';
 
 /** Of each class, unless `--pairs N` says otherwise; `--full` runs all of them. */
 const pairsInCi = 25;
 
+/** What a mint leaves behind is the same whoever uses the secret: two classes tell enough, `--full` runs all. */
+const classesBehindGate: readonly CrashClass[] = ['chosen', 'listable'];
+
 interface CrashResult {
   readonly backend: string;
+  readonly consumer: ConsumerKind;
   readonly classes: readonly ClassResult[];
   readonly violations: readonly Violation[];
   readonly mutants?: readonly MutantResult[];
@@ -18,11 +23,12 @@ await runCheck<CrashResult>({
   name: 'crash',
   run: async ({ args, seed, progress, skip }) => {
     const asked = parse(args);
-    return withWorld(async (world) => {
+    const subject = { backend: asked.backend, consumer: asked.consumer };
+    return withWorld(asked.consumer, async (world) => {
       if (asked.mutants) {
         const mutants = await runMutants(world, progress);
         const ok = mutants.every((one) => one.caught);
-        return { ok, backend: asked.backend, classes: [], violations: [], mutants };
+        return { ok, ...subject, classes: [], violations: [], mutants };
       }
       const canStop = process.platform === 'linux';
       if (!canStop) skip('stops', 'whether a process is stopped is read from /proc');
@@ -38,7 +44,7 @@ await runCheck<CrashResult>({
           progress(`VIOLATION ${invariant} at ${point}: ${detail}`);
         }
       }
-      return { ok: violations.length === 0, backend: asked.backend, classes, violations };
+      return { ok: violations.length === 0, ...subject, classes, violations };
     });
   },
   text: ({ classes, violations, mutants = [] }) =>
@@ -56,6 +62,7 @@ interface Asked {
   readonly full: boolean;
   readonly mutants: boolean;
   readonly backend: string;
+  readonly consumer: ConsumerKind;
   readonly only: readonly string[];
   readonly pairs: number;
 }
@@ -73,12 +80,17 @@ function parse(args: readonly string[]): Asked {
   };
   const [full, mutants] = [flag('--full'), flag('--mutants')];
   const backend = option('--backend') ?? 'local';
+  const consumer = option('--consumer') ?? 'app';
   const pairs = Number(option('--pairs') ?? (full ? Number.POSITIVE_INFINITY : pairsInCi));
-  const only = option('--class')?.split(',') ?? crashClasses;
+  const usual = consumer === 'gate' && !full && !mutants ? classesBehindGate : crashClasses;
+  const only = option('--class')?.split(',') ?? usual;
   if (rest.length > 0) throw new Error(`unknown argument ${rest.join(' ')}`);
   if (backend !== 'local') throw new Error(`no backend ${backend} here: only local`);
+  if (consumer !== 'app' && consumer !== 'gate') {
+    throw new Error(`no consumer ${consumer} here: app or gate`);
+  }
   if (Number.isNaN(pairs)) throw new Error('--pairs needs a number');
-  return { full, mutants, backend, only, pairs };
+  return { full, mutants, backend, consumer, only, pairs };
 }
 
 /** mulberry32: small, seeded, good enough to choose a sample. */

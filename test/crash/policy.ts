@@ -1,7 +1,7 @@
 /** The policy of a crash case: one key, one file that an app reads, waits so short that nothing but order matters. */
 import type { ConsumerSpec, Policy } from '../../src/policy/policy.ts';
 import { appControl } from '../support/world-consumer/server.ts';
-import { itemName, type Job, secretName, verifierOf } from './protocol.ts';
+import { gateCommand, gateServer, itemName, type Job, secretName, verifierOf } from './protocol.ts';
 
 export function policyOf(job: Job): Policy {
   const { scenario, directory, principal } = job;
@@ -18,6 +18,16 @@ export function policyOf(job: Job): Policy {
     timeoutMs: 5_000,
     report: { kind: 'http', url: apps.address(app), key: 'local://crash/hmac' },
   });
+  const gate: ConsumerSpec = {
+    kind: 'gate',
+    role: 'user',
+    report: null,
+    timeoutMs: 30_000,
+    server: gateServer,
+    command: gateCommand,
+    // Nothing passes by time: a drain lasts until the last answer.
+    settings: { warmMs: 0, drainMs: 600_000, idleMs: scenario.idle ? 1 : 600_000 },
+  };
   return {
     name: secretName,
     source: { file: 'crash.yaml', line: 1, column: 1 },
@@ -56,7 +66,7 @@ export function policyOf(job: Job): Policy {
     verify: [{ kind: 'provider' }],
     consumers: [
       ...(scenario.verifiers ? [fileOf('verifier', verifierOf(principal))] : []),
-      fileOf('user', principal),
+      job.consumer === 'gate' ? gate : fileOf('user', principal),
     ],
     adoption: { timeoutMs: 10_000, then: scenario.adoptionThen },
     failure: { attempts: 6, pauseAfter: 3 },

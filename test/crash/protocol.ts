@@ -22,6 +22,8 @@ export type Invariant =
   | 'no-plaintext'
   | 'audit-verifies'
   | 'locks-released'
+  | 'adopted-by-all'
+  | 'calls-answered'
   | 'outcome';
 
 export interface Violation {
@@ -45,9 +47,14 @@ export interface Scenario {
   readonly verifiers: boolean;
   /** The secret does not exist yet. */
   readonly first: boolean;
+  /** Behind the gate: nobody calls when the secret changes. */
+  readonly idle: boolean;
   /** The first is how it ends where nothing is killed. */
   readonly ends: readonly [End, ...End[]];
 }
+
+/** Who uses the secret: an application that reads a file, or the instances of an MCP server behind the gate. */
+export type ConsumerKind = 'app' | 'gate';
 
 export interface Job {
   /** start: begin a rotation. recover: finish whatever is there. check: only look. */
@@ -59,6 +66,8 @@ export interface Job {
   readonly principal: string;
   readonly issuerUrl: string;
   readonly appsUrl: string;
+  readonly consumer: ConsumerKind;
+  readonly gatesUrl: string | null;
   /** The key-encryption key, hex. */
   readonly kek: string;
   /** Do this to the own process at the so-many-th point, counted from 1. */
@@ -97,4 +106,7 @@ export function verifierOf(principal: string): string {
 export const canary = 'canary-7Qm2-';
 export const secretName = 'reports-db';
 export const itemName = 'mcp/reports-db';
+/** The MCP server behind the gate, in policies and for grants. */
+export const gateServer = 'reports';
+export const gateCommand = ['cheap-server'] as const;
 export const hmacKey = 'the hmac key of the crash tests';

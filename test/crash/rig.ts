@@ -5,6 +5,7 @@ import { createAuditChain } from '../../src/audit/chain.ts';
 import type { Backend } from '../../src/backend/backend.ts';
 import { createLocalBackend } from '../../src/backend/local.ts';
 import { systemRandom } from '../../src/clock.ts';
+import type { Consumer } from '../../src/consumer/consumer.ts';
 import { createConsumer } from '../../src/consumer/create.ts';
 import type { Journal } from '../../src/journal/journal.ts';
 import { openSqliteJournal } from '../../src/journal/sqlite.ts';
@@ -22,6 +23,8 @@ import { createValues } from '../../src/wiring/values.ts';
 import type { IssuerControl } from '../support/issuer/server.ts';
 import type { AppControl } from '../support/world-consumer/server.ts';
 import { testIssuer } from '../support/issuer/provider.ts';
+import type { GateControl } from './gate/control.ts';
+import { createDaemonEnd, type DaemonEnd } from './gate/daemon-end.ts';
 import { openJumpClock, type JumpClock } from './jump-clock.ts';
 import { mutate } from './mutants.ts';
 import { policyOf } from './policy.ts';
@@ -36,6 +39,8 @@ export interface Rig extends AsyncDisposable {
   readonly policy: Policy;
   readonly clock: JumpClock;
   readonly controls: Controls;
+  /** null where no instance stands behind the gate. */
+  readonly gate: DaemonEnd | null;
   log(line: LogLine): void;
 }
 
@@ -43,6 +48,7 @@ export interface Rig extends AsyncDisposable {
 export interface Controls {
   readonly issuer: IssuerControl;
   readonly apps: AppControl;
+  readonly gates: GateControl | null;
 }
 
 const callDeadlineMs = 5_000;
@@ -70,6 +76,12 @@ export async function openRig(
   const redactor = createRedactor();
   const never = new AbortController().signal;
   const mark = (point: string) => at(rig, point);
+
+  const gate =
+    controls.gates === null
+      ? null
+      : createDaemonEnd({ job, gates: controls.gates, journal, backend: () => backend, mark });
+  const settled = (consumer: Consumer) => gate?.settled(consumer) ?? consumer;
 
   const plain: Omit<Ports, 'backend'> = {
     journal: observed(journal, log),
@@ -101,14 +113,17 @@ export async function openRig(
     verifiers: () => [],
     consumers: (one) =>
       one.consumers.map((spec) =>
-        createConsumer(spec, {
-          directory: job.directory,
-          read: values.reader,
-          resolveReference: async () => ({ key: new Secret(hmacKey) }),
-          clock,
-          random,
-          redactor,
-        }),
+        settled(
+          createConsumer(spec, {
+            directory: job.directory,
+            read: values.reader,
+            resolveReference: async () => ({ key: new Secret(hmacKey) }),
+            clock,
+            random,
+            redactor,
+            ...(gate === null ? {} : { gate: gate.feed }),
+          }),
+        ),
       ),
     notify: () => {},
     nextDue: () => null,
@@ -139,8 +154,12 @@ export async function openRig(
     policy,
     clock,
     controls,
+    gate,
     log,
-    [Symbol.asyncDispose]: () => journal[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: async () => {
+      await gate?.close();
+      await journal[Symbol.asyncDispose]();
+    },
   };
   return rig;
 }

@@ -1,11 +1,16 @@
 /** The stories that are interrupted: for each crash class what the issuer and the app do to the rotation, and how it may end. */
 import type { CrashClass } from '../../src/provider/provider.ts';
 import type { Fault, PrincipalSettings } from '../support/issuer/server.ts';
-import { canary, type End, type Scenario } from './protocol.ts';
+import { canary, type ConsumerKind, type End, type Scenario } from './protocol.ts';
 
 export interface Story extends Scenario {
   readonly issuer: Partial<PrincipalSettings>;
-  readonly app: { readonly lagReports: number; readonly refuses: readonly number[] };
+  /** `leaves`: an instance behind the gate ends when the first report is due. */
+  readonly app: {
+    readonly lagReports: number;
+    readonly refuses: readonly number[];
+    readonly leaves?: boolean;
+  };
   /** Also stopped past the lease at every point. */
   readonly stops: boolean;
 }
@@ -28,7 +33,11 @@ const promptApp = { lagReports: 0, refuses: [] };
 const slowApp = { lagReports: 1, refuses: [] };
 
 /** `full`: every story for every class; else each class its own, and the rare ones once. */
-export function storiesOf(crashClass: CrashClass, full: boolean): readonly Story[] {
+export function storiesOf(
+  crashClass: CrashClass,
+  full: boolean,
+  consumer: ConsumerKind,
+): readonly Story[] {
   // A mint whose answer nobody saw waits for a person.
   const orParked: readonly End[] = crashClass === 'blind' ? ['parked'] : [];
   const base = {
@@ -38,6 +47,7 @@ export function storiesOf(crashClass: CrashClass, full: boolean): readonly Story
     adoptionThen: 'wait',
     verifiers: false,
     first: false,
+    idle: false,
     issuer: {},
     app: slowApp,
     stops: false,
@@ -112,5 +122,29 @@ export function storiesOf(crashClass: CrashClass, full: boolean): readonly Story
       ends: ['retired', ...orParked],
     },
   ];
-  return [...common, ...rare.filter((story) => full || story.home === crashClass)];
+  const behindGate: typeof rare = [
+    {
+      ...base,
+      name: 'idle',
+      home: 'chosen',
+      idle: true,
+      app: promptApp,
+      ends: ['retired', ...orParked],
+    },
+    {
+      ...base,
+      name: 'leaves',
+      home: 'listable',
+      app: { ...slowApp, leaves: true },
+      ends: ['retired', ...orParked],
+    },
+  ];
+  const all = consumer === 'gate' ? [...rare, ...behindGate] : rare;
+  const stories = [...common, ...all.filter((story) => full || story.home === crashClass)];
+  if (full || consumer === 'app') return stories;
+  // What is about the mint alone is the same whoever uses the secret.
+  const toldElsewhere = crashClass === 'listable' ? ['first'] : ['first', 'rough'];
+  return stories
+    .filter(({ name }) => !toldElsewhere.includes(name))
+    .map((story) => ({ ...story, stops: story.stops && crashClass === 'chosen' }));
 }

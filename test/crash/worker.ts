@@ -7,7 +7,8 @@ import { asRotatedError, isRotatedError } from '../../src/errors.ts';
 import type { Lease } from '../../src/journal/journal.ts';
 import type { RotationData } from '../../src/rotation/model.ts';
 import type { Ask } from '../../src/rotation/service.ts';
-import { checkEnd, checkInstant } from './checks.ts';
+import { checkAdopted, checkEnd, checkInstant } from './checks.ts';
+import { gateControl } from './gate/control.ts';
 import { type Job, type Reply, secretName } from './protocol.ts';
 import { issuerControl } from '../support/issuer/server.ts';
 import { appControl } from '../support/world-consumer/server.ts';
@@ -25,7 +26,11 @@ let controls: Controls | undefined;
 for await (const line of createInterface({ input: process.stdin })) {
   const job = JSON.parse(line) as Job;
   // All jobs of one process are about one issuer and one process of apps.
-  controls ??= { issuer: issuerControl(job.issuerUrl), apps: appControl(job.appsUrl) };
+  controls ??= {
+    issuer: issuerControl(job.issuerUrl),
+    apps: appControl(job.appsUrl),
+    gates: job.gatesUrl === null ? null : gateControl(job.gatesUrl),
+  };
   const reply = await run(job, controls);
   writeSync(1, `${JSON.stringify(reply)}\n`);
 }
@@ -45,6 +50,11 @@ async function run(job: Job, controls: Controls): Promise<Reply> {
         rig.log({ kind: 'violation', violation: { ...found, point } });
       }
       checking = false;
+    }
+    if (point === 'after:commit:adopted') {
+      for (const found of await checkAdopted(rig, job)) {
+        rig.log({ kind: 'violation', violation: { ...found, point } });
+      }
     }
     if (job.stopAt?.point !== number) return;
     process.kill(process.pid, job.stopAt.signal);
@@ -78,6 +88,7 @@ async function work(rig: Rig, job: Job): Promise<void> {
   machine.own(lease.fence);
   const ask = { actor: { id: 'crash', channel: 'command', proven: true }, reason: null } as const;
   await machine.usePolicies(new Map([[secretName, rig.policy]]), ask);
+  await rig.gate?.open(lease.fence, rig.policy);
   // Recovery of a crash before anything was journalled has nothing to recover: it is asked again.
   if (job.kind === 'start' || !(await hasBegun(rig))) {
     const mode = job.scenario.overGrace ? null : job.scenario.now;

@@ -8,6 +8,7 @@ import { createCanaries } from './canaries.ts';
 import { foundControls, plantControls } from './controls.ts';
 import { startEchoes } from './echoes.ts';
 import { createEvidence } from './evidence.ts';
+import { driveGate, serverVariables } from './gate.ts';
 import { driveInside } from './inside.ts';
 import { childWords } from './policies.ts';
 import { watchProcesses } from './processes.ts';
@@ -33,6 +34,7 @@ const declaredVariables = [
   { variable: passedOn, command: 'bin/rotated.js' },
   { variable: daemonOnly, command: 'bin/rotated.js' },
   { variable: 'ROTATED_KEY', command: 'bin/rotated.js' },
+  ...serverVariables,
 ];
 /** It was typed there: by a person, not by us. */
 const typedArguments = ['typed as an argument'];
@@ -79,7 +81,11 @@ async function check(
   await driveDeployment(world);
   progress('leak: the machine in this process');
   await driveInside(world);
-  const controls = await plantControls(path.join(folder, 'controls'), canaries, evidence, watch);
+  const unredacted = await driveGate({ ...world, folder: path.join(folder, 'behind the gate') });
+  const controls = [
+    ...(await plantControls(path.join(folder, 'controls'), canaries, evidence, watch)),
+    ...unredacted,
+  ];
   for (const { where, text } of watch.samples())
     evidence.text(where, text, where.startsWith('the arguments') ? typedArguments : []);
 

@@ -6,6 +6,8 @@ export interface DeclaredVariable {
   readonly variable: string;
   /** Part of the command line of the processes that may have it. */
   readonly command: string;
+  /** Part of the command line of those that may not, though they name the others. */
+  readonly notCommand?: string;
 }
 
 export interface ProcessWatch extends Disposable {
@@ -67,7 +69,10 @@ export function watchProcesses(declared: readonly DeclaredVariable[]): ProcessWa
 
 function isDeclared(entry: string, words: string, declared: readonly DeclaredVariable[]): boolean {
   return declared.some(
-    ({ variable, command }) => entry.startsWith(`${variable}=`) && words.includes(command),
+    ({ variable, command, notCommand }) =>
+      entry.startsWith(`${variable}=`) &&
+      words.includes(command) &&
+      (notCommand === undefined || !words.includes(notCommand)),
   );
 }
 

@@ -368,7 +368,7 @@ async function crashPaths(scene: Scene): Promise<void> {
   progress('leak: and without a daemon');
 }
 
-function ownerOf({ state }: Places): number {
+export function ownerOf({ state }: Places): number {
   using database = new DatabaseSync(path.join(state, databaseName), { readOnly: true });
   return Number(database.prepare('SELECT pid FROM state').get()?.['pid']);
 }
