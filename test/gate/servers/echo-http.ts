@@ -13,6 +13,8 @@ const server = createServer((request, response) => {
     else response.writeHead(200, { 'content-type': 'application/json' }).end(answer);
   });
 });
+// A stall of this machine must not look like a client that rests.
+server.keepAliveTimeout = 120_000;
 server.listen(0, '127.0.0.1', () => {
   process.stdout.write(`${JSON.stringify({ port: (server.address() as AddressInfo).port })}\n`);
 });

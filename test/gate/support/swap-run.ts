@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { rounded } from '../../bench/stats.ts';
+import { rounded, sum } from '../../bench/stats.ts';
 import { seededRandom } from '../../support/world/random.ts';
 import { closedLoop, type Drive, type Mix, mixedLoop, openLoop, stopAll } from '../load/drive.ts';
 import { createLedger, type Kind, type Latency, latencyOf, type Ledger } from '../load/ledger.ts';
@@ -77,7 +77,10 @@ export interface SwapRun {
   readonly problems: readonly string[];
 }
 
-/** Calls per second of each kind besides plain ones: enough for some of each to be under way at every flip. */
+/**
+ * Calls per second of each kind besides plain ones, for a server that takes thousands: enough for some of each to be under
+ * way at every flip. Fewer, in proportion, where a tenth of the capacity is less.
+ */
 const mix: Mix = {
   progress: 30,
   long: 5,
@@ -136,9 +139,10 @@ export async function runSwaps(options: SwapRunOptions): Promise<SwapRun> {
         }
       }
     };
+    let mixShare = 0.2;
     const stretch = async (drives: readonly Drive[], work: () => Promise<void>) => {
       const fromMs = nowMs();
-      const others = mixedLoop(session, mix, random);
+      const others = mixedLoop(session, scaled(mix, mixShare), random);
       await work();
       await stopAll([...drives, others], sizes.settleWithinMs);
       await ledger.settle(sizes.settleWithinMs);
@@ -151,6 +155,7 @@ export async function runSwaps(options: SwapRunOptions): Promise<SwapRun> {
     const capacity = await stretch(full(), () => delay(sizes.capacityMs));
     const capacityPerSecond = perSecond(ledger, capacityFrom, capacityFrom + sizes.capacityMs);
     const halfPerSecond = capacityPerSecond / 2;
+    mixShare = Math.min(1, (0.1 * capacityPerSecond) / sum(Object.values(mix)));
     progress(`  capacity ${rounded(capacityPerSecond)} calls/s`);
 
     const half = () => [openLoop(session, halfPerSecond)];
@@ -211,6 +216,10 @@ export async function runSwaps(options: SwapRunOptions): Promise<SwapRun> {
 }
 
 const listChangedMethod = 'notifications/tools/list_changed';
+
+function scaled(all: Mix, share: number): Mix {
+  return Object.fromEntries(Object.entries(all).map(([kind, rate]) => [kind, rate * share]));
+}
 
 function spanOf(values: readonly number[]): Latency | null {
   return values.length === 0 ? null : latencyOf(values);
