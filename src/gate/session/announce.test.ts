@@ -15,7 +15,12 @@ function known(
 ): Known {
   const map = (listing: Listing) => new Map(Object.entries(offer[listing] ?? {}));
   const all: Offer = { tools: map('tools'), prompts: map('prompts'), resources: map('resources') };
-  return { identity: { protocolVersion: '1', capabilities, serverInfo: {} }, offer: all };
+  const firstTools = new Set(all.tools.keys());
+  return {
+    identity: { protocolVersion: '1', capabilities, serverInfo: {} },
+    offer: all,
+    firstTools,
+  };
 }
 
 function carried(uris: readonly string[] = [], isLegacy = true): Carried {
@@ -24,6 +29,7 @@ function carried(uris: readonly string[] = [], isLegacy = true): Carried {
     isInitialized: true,
     setup: { level: null, subscriptions: new Map(uris.map((uri) => [uri, '{}'])) },
     roots: null,
+    firstTools: null,
     meta: isLegacy ? null : '{}',
   };
 }

@@ -27,6 +27,11 @@ export function announcements(
     : forSession(changed, carried);
 }
 
+/** One update for each resource that somebody is told of: what an old process changed last may have gone unsaid. */
+export function updatesOf(listens: readonly Call[]): readonly Buffer[] {
+  return listens.flatMap((call) => forListen([], call));
+}
+
 function forSession(changed: readonly Listing[], { setup }: Carried): Buffer[] {
   return [
     ...changed.map((listing) => frameOf({ method: methodOf(listing) })),

@@ -97,7 +97,9 @@ export function createBringUp(
       return await within(body, lookMs, async (signal) => {
         const identity = await identityNow(running, carried, signal);
         if (identity === null) return null;
-        return { identity, offer: await offerOf(running, identity, carried, signal) };
+        const offer = await offerOf(running, identity, carried, signal);
+        const firstTools = running.known?.firstTools ?? carried.firstTools;
+        return { identity, offer, firstTools: firstTools ?? new Set(offer.tools.keys()) };
       });
     } catch {
       closing.signal.throwIfAborted();
@@ -115,7 +117,8 @@ export function createBringUp(
     if (identity === null) return { running, known: null, news: () => [] };
     const was = (before === null ? null : await look(before)) ?? body.known;
     if (before !== null) before.known = was;
-    const known = { identity, offer: await offered(running, identity, was?.offer ?? null, signal) };
+    const offer = await offered(running, identity, was?.firstTools ?? null, signal);
+    const known = { identity, offer, firstTools: new Set(offer.tools.keys()) };
     if (was !== null && isStrict) mayTakeOver(was, known, settings);
     if (settings.canary !== null) await tryCredential(running, settings.canary, carried, signal);
     const open = before === null ? body.orphans.filter((call) => call.isListen) : listensOf(before);
@@ -131,7 +134,7 @@ export function createBringUp(
   async function offered(
     running: Running,
     identity: Identity,
-    before: Offer | null,
+    before: ReadonlySet<string> | null,
     signal: AbortSignal,
   ): Promise<Offer> {
     let offer = await steady();

@@ -1,7 +1,7 @@
 /** What a client has set up with its server, learnt as it passes by, and carried over to the next process. */
 import type { Message } from '../message.ts';
 import { paramOf, parseRange, stringParam } from '../message.ts';
-import { canonicalId, eachMember, type Range, valueAt } from '../scan.ts';
+import { canonicalId, eachMember, elementsOf, type Range, stringAt, valueAt } from '../scan.ts';
 import type { Call, Setup } from './path.ts';
 
 export interface Carried {
@@ -12,6 +12,8 @@ export interface Carried {
   readonly setup: Readonly<Setup>;
   /** The client's last answer to `roots/list`, as JSON text. */
   readonly roots: string | null;
+  /** The tools that the server listed when the client first asked, whole; null where it has not, or got them in pages. */
+  readonly firstTools: ReadonlySet<string> | null;
   /** Modern: what each request of the gate must carry, as the client does; null where it has said nothing modern. */
   readonly meta: string | null;
 }
@@ -30,6 +32,8 @@ export function createCarried(): Learning {
   let isInitialized = false;
   let roots: string | null = null;
   let meta: string | null = null;
+  let firstTools: ReadonlySet<string> | null = null;
+  let hasListed = false;
   const setup: Setup = { level: null, subscriptions: new Map() };
 
   const asked = new Map<string, number>();
@@ -64,6 +68,9 @@ export function createCarried(): Learning {
     get meta() {
       return meta;
     },
+    get firstTools() {
+      return firstTools;
+    },
     learner(message) {
       // Once a handshake is known the era is, too: its messages need no second look.
       if (meta === null && initialize === null) meta = metaOf(message);
@@ -75,6 +82,12 @@ export function createCarried(): Learning {
             if (result !== null) initialize = { params, result };
           };
         }
+        case 'tools/list':
+          if (hasListed) return null;
+          hasListed = true;
+          return ({ bytes, result }) => {
+            firstTools = result === null ? null : toolsIn(bytes, result);
+          };
         case 'logging/setLevel': {
           const params = paramsText(message);
           return granted('level', (of) => {
@@ -113,6 +126,15 @@ function parsedOrNull(bytes: Buffer, range: Range | null): unknown {
   } catch {
     return null;
   }
+}
+
+function toolsIn(bytes: Buffer, result: Range): ReadonlySet<string> | null {
+  const list = valueAt(bytes, result, 'tools');
+  if (list === null || valueAt(bytes, result, 'nextCursor') !== null) return null;
+  const names = elementsOf(bytes, list)?.map((tool) =>
+    stringAt(bytes, valueAt(bytes, tool, 'name')),
+  );
+  return names === undefined ? null : new Set(names.filter((name) => name !== null));
 }
 
 function paramsText({ bytes, params }: Message): string {

@@ -124,8 +124,10 @@ describe('capabilities', () => {
 describe('an offer', () => {
   test('loses the tools that are not there any more, and no prompts or resources', () => {
     const before = offer({ tools: { a: '1', b: '1' }, prompts: { p: '1' }, resources: { r: '1' } });
-    expect(lostTools(before, offer({ tools: { b: '2', c: '1' } }))).toEqual(['a']);
-    expect(lostTools(before, offer({ tools: { a: '', b: '' } }))).toEqual([]);
+    expect(lostTools(new Set(before.tools.keys()), offer({ tools: { b: '2', c: '1' } }))).toEqual([
+      'a',
+    ]);
+    expect(lostTools(new Set(before.tools.keys()), offer({ tools: { a: '', b: '' } }))).toEqual([]);
   });
 
   test('changes where a thing is added, gone, or another', () => {

@@ -44,8 +44,8 @@ export function missingCapabilities(before: unknown, after: unknown, path = ''):
 }
 
 /** A tool that is gone would fail calls that were about to work. */
-export function lostTools(before: Offer, after: Offer): readonly string[] {
-  return [...before.tools.keys()].filter((name) => !after.tools.has(name));
+export function lostTools(before: ReadonlySet<string>, after: Offer): readonly string[] {
+  return [...before].filter((name) => !after.tools.has(name));
 }
 
 export function changedListings(before: Offer, after: Offer): readonly Listing[] {

@@ -1,6 +1,7 @@
 /** The end of an old process: it answers what it holds, stays a while for the way back, and is stopped. */
 import { gateErrors } from '../message.ts';
-import { type Body, isSettled, owesAnswers, report, resend } from './body.ts';
+import { updatesOf } from './announce.ts';
+import { type Body, isSettled, listensOf, owesAnswers, report, resend } from './body.ts';
 import { orAbort } from './prepare.ts';
 import { type Running, stopRunning } from './running.ts';
 
@@ -54,6 +55,7 @@ export function createDraining(body: Body): Draining {
     until(running, () => !owesAnswers(running), signal);
 
   async function drain(running: Running, isUrgent: boolean, signal: AbortSignal): Promise<void> {
+    const hasCalls = owesAnswers(running);
     const isDone = await answeredInTime(running, signal);
     const { emergency, warmMs } = source.settings();
     if (!isDone && isUrgent && emergency === 'cut') return end(running, 'now');
@@ -62,6 +64,11 @@ export function createDraining(body: Body): Draining {
       await Promise.race([clock.sleep(warmMs, signal), running.link.ended]);
       // A page of a list, or a round of its own, may have come meanwhile.
       await answeredAll(running, signal);
+    }
+    // Its listens were moved at the flip; a call that it still ran may have changed what somebody listens to.
+    if (hasCalls && processes.serving !== null) {
+      for (const frame of updatesOf(listensOf(processes.serving))) routing.tell(frame);
+      routing.flush();
     }
     await end(running, 'gentle');
   }

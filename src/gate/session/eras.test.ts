@@ -37,6 +37,23 @@ describe('the modern era', () => {
     expect(stage.logged().filter((line) => line === 'cancelled sub')).toHaveLength(2);
   });
 
+  test('a change made by a call that outlasts the flip is told to whoever listens', async () => {
+    const client = await stage.modern();
+    client.send({
+      id: 'sub',
+      method: 'subscriptions/listen',
+      params: { _meta: modernMeta, notifications: { resourceSubscriptions: ['x://1'] } },
+    });
+    await client.until((one) => one.method === 'notifications/subscriptions/acknowledged');
+    const changing = client.tool('update', { ms: 1_000 }, { _meta: modernMeta });
+    client.source.rotate();
+    await client.point('flipped', 2);
+    const atFlip = saidBy(client, 'notifications/resources/updated').length;
+    expect(await changing).toBe('updated');
+    await client.source.served(2);
+    expect(saidBy(client, 'notifications/resources/updated')).toHaveLength(atFlip + 1);
+  });
+
   test('a round of a multi-round-trip request goes back to the process that began it', async () => {
     const client = await stage.modern();
     const first = await client.request('tools/call', {

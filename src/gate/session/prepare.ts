@@ -22,13 +22,15 @@ const pagesMost = 100;
 export interface Known {
   readonly identity: Identity;
   readonly offer: Offer;
+  /** The tools that it listed first: one that came by a call would be in no other process. */
+  readonly firstTools: ReadonlySet<string>;
 }
 
 /** Throws `swap-failed` where the new process must not take over. */
 export function mayTakeOver(before: Known, after: Known, settings: ServerSettings): void {
   const problem = identityProblem(before.identity, after.identity, settings.version);
   if (problem !== null) throw unfit(problem);
-  const lost = lostTools(before.offer, after.offer);
+  const lost = lostTools(before.firstTools, after.offer);
   if (lost.length > 0) throw unfit(`it lacks the tools ${lost.slice(0, 5).join(', ')}`);
 }
 

@@ -1,7 +1,7 @@
 /** A new generation: which way the process that serves is replaced, one change at a time, the latest wins. */
 import { rereadOnly } from '../entry.ts';
 import type { Notice, Resolved } from '../source.ts';
-import type { BringUp, Ready } from './bring-up.ts';
+import type { BringUp, Place, Ready } from './bring-up.ts';
 import {
   type Body,
   isSettled,
@@ -58,7 +58,10 @@ export function createReplacing(
         body.failed !== null &&
         body.latest !== null &&
         changedReferences(body.failed, body.latest).length === 0;
-      if (!hasFailed) body.problem = null;
+      if (!hasFailed) {
+        body.problem = null;
+        body.failed = null;
+      }
       report(body);
     } catch (error) {
       if (!closing.signal.aborted) reviving.note(error);
@@ -90,7 +93,7 @@ export function createReplacing(
     blue = processes.serving;
     if (blue === null) return;
     if (swap === 'drain-window') return oneAtATime(blue, resolved, urgent);
-    const ready = await bringUp.ready(resolved, { before: blue, isStrict: true });
+    const ready = await readied(resolved, { before: blue, isStrict: true });
     // It may have crashed, or have been flipped away from, while the new one was made ready.
     const now = processes.serving;
     if (now === null) bringUp.install(ready);
@@ -142,11 +145,10 @@ export function createReplacing(
     blue.calls.clear();
     await stopRunning(blue, isCut ? 'now' : 'gentle');
     try {
-      bringUp.install(await bringUp.ready(resolved, { before: null, isStrict: true }));
+      bringUp.install(await readied(resolved, { before: null, isStrict: true }));
     } catch (error) {
       closing.signal.throwIfAborted();
-      await asBefore(blue);
-      throw error;
+      if (await asBefore(blue)) throw error;
     }
   }
 
@@ -161,14 +163,26 @@ export function createReplacing(
     }
   }
 
-  /** The old credential still lives: better the old generation than none. */
-  async function asBefore(blue: Running): Promise<void> {
+  /** An instance that comes to rest later must not pass for one that takes what was refused here. */
+  async function readied(resolved: Resolved, place: Place): Promise<Ready> {
+    try {
+      return await bringUp.ready(resolved, place);
+    } catch (error) {
+      body.failed = resolved;
+      throw error;
+    }
+  }
+
+  /** The old credential still lives: better the old generation than none. False where the newest serves after all. */
+  async function asBefore(blue: Running): Promise<boolean> {
     try {
       bringUp.install(await bringUp.ready(blue.resolved, { before: null, isStrict: false }));
+      return true;
     } catch (error) {
       closing.signal.throwIfAborted();
       reviving.note(error);
       await reviving.restart();
+      return body.problem !== null;
     }
   }
 

@@ -55,6 +55,17 @@ describe('a swap', () => {
     expect(saidBy(client, 'notifications/tools/list_changed')).toHaveLength(1);
   });
 
+  test('does not miss a tool that came to the old process by a call, and says that it is gone', async () => {
+    const client = await stage.legacy();
+    await client.request('tools/list');
+    await client.tool('grow');
+    await client.source.served(client.source.rotate());
+    expect(saidBy(client, 'notifications/tools/list_changed')).toHaveLength(1);
+    await client.tool('grow');
+    await client.source.served(client.source.rotate());
+    expect(saidBy(client, 'notifications/tools/list_changed')).toHaveLength(2);
+  });
+
   test('keeps progress whole and in order across the flip', async () => {
     const client = await stage.legacy();
     const slow = client.tool('slow', { steps: 20, ms: 15 }, { _meta: { progressToken: 'p' } });

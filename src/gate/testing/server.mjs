@@ -94,6 +94,9 @@ async function call(id, { name, arguments: given = {}, requestState, _meta }) {
         : text(requestState.startsWith(`${process.pid}:`) ? 'mine' : 'not mine');
     case 'task':
       return { task: { taskId: `t${process.pid}` } };
+    case 'grow':
+      tools.push({ name: 'grown', inputSchema: { type: 'object' } });
+      return text('grown');
     case 'die':
       process.exit(7);
       return null;
@@ -103,6 +106,7 @@ async function call(id, { name, arguments: given = {}, requestState, _meta }) {
       say({ id, result: { ...text('n'), structuredContent: { value: Number(key) } } });
       return null;
     case 'update':
+      await new Promise((resolve) => setTimeout(resolve, given.ms ?? 0));
       for (const uri of subscriptions)
         say({ method: 'notifications/resources/updated', params: { uri } });
       for (const [sub, uris] of listens) {
