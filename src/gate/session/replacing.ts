@@ -212,6 +212,8 @@ export function createReplacing(
     processes.serving = null;
     processes.old.add(blue);
     body.isIdle = true;
+    // It may have been behind with what it was sent; nobody else will say that the client can go on.
+    options.client.hold(!body.routing.flush());
     options.at?.('resting');
     await stopRunning(blue, 'gentle');
     return true;
