@@ -296,9 +296,9 @@ export function createRouting(options: RoutingOptions): Routing {
       const id = subscriptionOf(message) ?? '';
       const call = running.calls.get(id);
       running.acknowledgements.get(id)?.(Buffer.from(frame));
-      const isOurs = running.acknowledgements.delete(id);
-      // The client may have had its own, of another process.
-      if (running.isPreparing || (isOurs && call?.isAcknowledged === true)) return;
+      running.acknowledgements.delete(id);
+      // The client may have had its own, of another process, or of this one before it was asked again.
+      if (running.isPreparing || call?.isAcknowledged === true) return;
       if (call !== undefined) call.isAcknowledged = true;
     }
     if (running.isPreparing) return early(running, message);
