@@ -119,6 +119,10 @@ describe('a server of 2026-07-28, to many clients', () => {
     ]);
     const bare = { jsonrpc: '2.0', id: 5, method: 'tools/list', params: {} };
     expect(await status(list.headers, bare)).toEqual([400, -32_602, 5]);
+    expect(await status({}, bare)).toEqual([400, -32_022, 5]);
+    const claim = { 'io.modelcontextprotocol/protocolVersion': '2026-07-28' };
+    const half = { ...bare, params: { _meta: claim } };
+    expect(await status(list.headers, half)).toEqual([400, -32_602, 5]);
     for (const verb of ['GET', 'DELETE']) {
       const headers = { ...withToken, accept: 'text/event-stream' };
       expect((await fetch(world.url(), { method: verb, headers })).status).toBe(405);
@@ -196,6 +200,18 @@ test('a client that reads nothing at all is cut off, so that the others go on', 
   });
   await closed;
   expect(length).toBeLessThan(48 << 20);
+  expect(textIn(await ask(tool(2, 'key')))).toBe('on-one');
+});
+
+test('a request that does not say its revision never reaches a server of both eras', async () => {
+  world = await stdioWorld({ era: 'both' });
+  const bare = { jsonrpc: '2.0', id: 5, method: 'tools/list', params: {} };
+  const { headers } = modern(5, 'tools/list');
+  expect((await post(world.url(), bare, { ...headers, ...withToken })).status).toBe(400);
+  // Its process would be one of an earlier era by now.
+  expect(textIn(await ask(tool(1, 'key')))).toBe('on-one');
+  const begun = await post(world.url(), initialize(0), withToken);
+  expect(begun.headers.get('mcp-session-id')).not.toBeNull();
   expect(textIn(await ask(tool(2, 'key')))).toBe('on-one');
 });
 

@@ -3,14 +3,14 @@ import type { ServerResponse } from 'node:http';
 import { errorFrame, frameOf, gateErrors, type Message, paramOf, readMessage } from '../message.ts';
 import { canonicalId, type Range, splice, valueAt } from '../scan.ts';
 import type { Session } from '../session/session.ts';
-import { answerError, rpcErrors } from './answers.ts';
+import { answerError } from './answers.ts';
 import type { Incoming } from './backend.ts';
 import { eventOf, eventStreamHeaders, keepAliveComment } from './events.ts';
 import { createParamHeaders } from './param-headers.ts';
 import { logLines, type ServerParts, startSession } from './server.ts';
 import { createGather } from './gather.ts';
 import { eachFrame, statusOf } from './frames-of-http.ts';
-import { capabilitiesKey, headerMismatch, versionKey } from './versions.ts';
+import { refusalOf } from './versions.ts';
 
 export interface Modern {
   /** Answers one request. `supported`: the revisions of the server. */
@@ -41,8 +41,6 @@ interface Exchange {
   readonly token: string | null;
   readonly isListen: boolean;
   readonly wantsLogs: boolean;
-  /** Whether its `_meta` lacks what it must carry: then a refusal of it is one of the transport. */
-  readonly isIncomplete: boolean;
   readonly response: ServerResponse;
 }
 
@@ -67,7 +65,7 @@ export function createModern(
   const beating = setInterval(() => {
     for (const exchange of exchanges.values()) {
       if (exchange.response.headersSent) write(exchange, keepAliveComment);
-      else if (!exchange.isIncomplete) begin(exchange);
+      else begin(exchange);
     }
   }, keepAliveMs);
   beating.unref();
@@ -129,20 +127,9 @@ export function createModern(
     supported: readonly string[],
   ): Promise<void> {
     const id = textAt(message, message.idRange) ?? 'null';
-    const version = textOf(message, versionKey);
-    const refusal = headerMismatch(request.headers, message, version);
+    const refusal = refusalOf(request.headers, message, supported);
     if (refusal !== null) {
       answerError(response, 400, refusal, { id });
-      return;
-    }
-    if (version !== null && !supported.includes(version)) {
-      const data = { supported, requested: version };
-      const error = {
-        code: rpcErrors.versionUnsupported,
-        message: 'Unsupported protocol version',
-        data,
-      };
-      answerError(response, 400, error, { id });
       return;
     }
     if (message.method === 'tools/call') {
@@ -161,7 +148,6 @@ export function createModern(
       token: textAt(message, token),
       isListen: message.method === 'subscriptions/listen',
       wantsLogs: paramOf(message, '_meta', logLevelKey) !== null,
-      isIncomplete: version === null || paramOf(message, '_meta', capabilitiesKey) === null,
       response,
     };
     const key = `"${given}`;
@@ -216,8 +202,7 @@ export function createModern(
       : null;
     if (subscription !== null) changes.push({ range: subscription, by: exchange.id });
     changes.sort((a, b) => a.range.start - b.range.start);
-    const isRefusal = exchange.isIncomplete && message.error !== null;
-    settle(exchange, splice(message.bytes, changes), isRefusal ? 400 : statusOf(message));
+    settle(exchange, splice(message.bytes, changes), statusOf(message));
   }
 
   function told(message: Message): void {
@@ -341,15 +326,4 @@ function canonicalAt(message: Message, range: Range | null): string {
 
 function textAt(message: Message, range: Range | null): string | null {
   return range === null ? null : message.bytes.toString('utf8', range.start, range.end);
-}
-
-function textOf(message: Message, key: string): string | null {
-  const text = textAt(message, paramOf(message, '_meta', key));
-  if (text === null) return null;
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'string' ? value : null;
-  } catch {
-    return null;
-  }
 }

@@ -1,12 +1,13 @@
 /** Which era a client's message is of: told by its body; headers only repeat it. Pure. */
 import type { IncomingHttpHeaders } from 'node:http';
-import { type Message, stringParam } from '../message.ts';
+import { type Message, paramOf, stringParam } from '../message.ts';
 import { rpcErrors } from './answers.ts';
 import { decodeField, headerOf, namedBy } from './headers.ts';
 
 export const modernVersion = '2026-07-28';
 export const versionKey = 'io.modelcontextprotocol/protocolVersion';
 export const capabilitiesKey = 'io.modelcontextprotocol/clientCapabilities';
+const clientInfoKey = 'io.modelcontextprotocol/clientInfo';
 
 const legacyVersions = new Set(['2024-11-05', '2025-03-26', '2025-06-18', '2025-11-25']);
 
@@ -27,8 +28,52 @@ export interface Refusal {
   readonly data?: object;
 }
 
+/**
+ * Why a modern request is not passed on; null where it is. One that does not say its revision never is: a server of both
+ * eras would take the process for one of an earlier era from then on.
+ */
+export function refusalOf(
+  headers: IncomingHttpHeaders,
+  message: Message,
+  supported: readonly string[],
+): Refusal | null {
+  const version = stringParam(message, '_meta', versionKey);
+  if (version === null && headers['mcp-protocol-version'] === undefined) {
+    return unsupported(supported, null);
+  }
+  const mismatch = headerMismatch(headers, message, version);
+  if (mismatch !== null) return mismatch;
+  if (version === null) return incomplete(versionKey);
+  if (!supported.includes(version)) return unsupported(supported, version);
+  if (isObject(message, capabilitiesKey) !== true) return incomplete(capabilitiesKey);
+  return isObject(message, clientInfoKey) === false ? incomplete(clientInfoKey) : null;
+}
+
+/** null where it is not there. */
+function isObject(message: Message, key: string): boolean | null {
+  const range = paramOf(message, '_meta', key);
+  return range === null ? null : message.bytes[range.start] === openBrace;
+}
+
+const openBrace = 0x7b;
+
+function unsupported(supported: readonly string[], requested: string | null): Refusal {
+  return {
+    code: rpcErrors.versionUnsupported,
+    message: 'Unsupported protocol version',
+    data: { supported, ...(requested === null ? {} : { requested }) },
+  };
+}
+
+function incomplete(key: string): Refusal {
+  return {
+    code: rpcErrors.invalidParams,
+    message: `Invalid params: _meta lacks a valid ${key}`,
+  };
+}
+
 /** Why the headers of a modern request do not fit its body; null where they do. */
-export function headerMismatch(
+function headerMismatch(
   headers: IncomingHttpHeaders,
   message: Message,
   version: string | null,

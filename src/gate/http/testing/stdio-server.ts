@@ -5,7 +5,8 @@ import { serveStdio, StdioServerTransport } from '@modelcontextprotocol/server/s
 
 const key = process.env['KEY'] ?? 'none';
 const journal = process.env['JOURNAL'];
-const isModern = process.env['ERA'] === 'modern';
+const era = process.env['ERA'];
+const isModern = era !== 'legacy';
 /** What a test wants to know that no answer tells. */
 const note = (text: string) => {
   if (journal !== undefined) appendFileSync(journal, `${process.pid} ${text}\n`);
@@ -93,7 +94,7 @@ function create(): McpServer {
   return server;
 }
 
-if (isModern) serveStdio(() => create(), { legacy: 'reject' });
+if (isModern) serveStdio(() => create(), { legacy: era === 'both' ? 'serve' : 'reject' });
 else {
   const server = create();
   server.server.setRequestHandler('resources/subscribe', (request) => {

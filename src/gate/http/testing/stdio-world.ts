@@ -28,7 +28,7 @@ export interface StdioWorld extends AsyncDisposable {
 }
 
 export interface WorldOptions {
-  readonly era: 'legacy' | 'modern';
+  readonly era: 'legacy' | 'modern' | 'both';
   readonly settings?: Partial<ServerSettings>;
   readonly times?: LegacyTimes;
   readonly limits?: ModernLimits;
