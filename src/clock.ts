@@ -24,7 +24,10 @@ export function systemClock(): Clock {
   return {
     now: () => Date.now(),
     // CLOCK_MONOTONIC on Linux, mach_absolute_time on macOS: both count from boot, for all processes.
-    monotonicMs: () => Number(process.hrtime.bigint() / 1_000n) / 1_000,
+    monotonicMs() {
+      const [seconds, nanoseconds] = process.hrtime();
+      return seconds * 1_000 + Math.floor(nanoseconds / 1_000) / 1_000;
+    },
     bootId: readBootId(),
     sleep: async (ms, signal) => {
       await delay(Math.max(0, ms), undefined, signal === undefined ? {} : { signal });

@@ -59,7 +59,9 @@ export function createFrames(
       const frames: Buffer[] = [];
       let from = 0;
       for (let at = chunk.indexOf(newline); at !== -1; at = chunk.indexOf(newline, from)) {
-        take(chunk.subarray(from, at + 1));
+        // One frame a chunk is how a caller that waits for each answer writes.
+        const isAll = from === 0 && at + 1 === chunk.length;
+        take(isAll ? chunk : chunk.subarray(from, at + 1));
         close(frames);
         from = at + 1;
       }
@@ -87,26 +89,37 @@ export function createBatch(write: (bytes: Buffer) => void): {
   add(frame: Buffer): void;
   flush(): void;
 } {
-  let run: Buffer | null = null;
-  let rest: Buffer[] = [];
+  let first: Buffer | null = null;
+  /** So many bytes from where the first one begins. */
+  let length = 0;
+  let before: Buffer[] = [];
+
+  function run(): Buffer | null {
+    if (first === null || first.length === length) return first;
+    return Buffer.from(first.buffer as ArrayBuffer, first.byteOffset, length);
+  }
+
   return {
     add(frame) {
       if (
-        run !== null &&
-        run.buffer === frame.buffer &&
-        run.byteOffset + run.length === frame.byteOffset
+        first !== null &&
+        first.buffer === frame.buffer &&
+        first.byteOffset + length === frame.byteOffset
       ) {
-        run = Buffer.from(run.buffer as ArrayBuffer, run.byteOffset, run.length + frame.length);
+        length += frame.length;
         return;
       }
-      if (run !== null) rest.push(run);
-      run = frame;
+      const done = run();
+      if (done !== null) before.push(done);
+      first = frame;
+      length = frame.length;
     },
     flush() {
-      if (run === null) return;
-      const all = rest.length === 0 ? run : Buffer.concat([...rest, run]);
-      run = null;
-      rest = [];
+      const last = run();
+      if (last === null) return;
+      const all = before.length === 0 ? last : Buffer.concat([...before, last]);
+      first = null;
+      if (before.length > 0) before = [];
       write(all);
     },
   };

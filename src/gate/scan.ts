@@ -24,38 +24,42 @@ export function eachMember(
   range: Range,
   visit: (key: string, value: Range) => void,
 ): boolean {
-  return eachMemberAt(bytes, range, (keyStart, keyEnd, start, end) => {
+  const members = membersOf(bytes, range.start, range.end);
+  if (members === null) return false;
+  for (let at = 0; at < members.length; at += 4) {
+    const [keyStart = 0, keyEnd = 0, start = 0, end = 0] = members.slice(at, at + 4);
     const key = stringAt(bytes, { start: keyStart, end: keyEnd });
     if (key === null) return false;
     visit(key, { start, end });
-    return true;
-  });
+  }
+  return true;
 }
 
-/** The same with the key's place, quotes included: for whoever reads a thousand a second. `visit` false: no object. */
-export function eachMemberAt(
-  bytes: Buffer,
-  range: Range,
-  visit: (keyStart: number, keyEnd: number, start: number, end: number) => boolean,
-): boolean {
-  let at = skipSpace(bytes, range.start, range.end);
-  if (bytes[at] !== openBrace) return false;
-  at = skipSpace(bytes, at + 1, range.end);
-  if (bytes[at] === closeBrace) return skipSpace(bytes, at + 1, range.end) === range.end;
+/**
+ * The same for whoever reads a hundred thousand a second: four numbers for each member, where its key begins and ends,
+ * quotes included, and where its value does. Null where the bytes are no object.
+ */
+export function membersOf(bytes: Buffer, from: number, to: number): readonly number[] | null {
+  const found: number[] = [];
+  let at = skipSpace(bytes, from, to);
+  if (bytes[at] !== openBrace) return null;
+  at = skipSpace(bytes, at + 1, to);
+  if (bytes[at] === closeBrace) return skipSpace(bytes, at + 1, to) === to ? found : null;
   for (;;) {
-    if (bytes[at] !== quote) return false;
-    const keyEnd = skipString(bytes, at, range.end);
-    if (keyEnd === -1) return false;
+    if (bytes[at] !== quote) return null;
+    const keyEnd = skipString(bytes, at, to);
+    if (keyEnd === -1) return null;
     const keyStart = at;
-    at = skipSpace(bytes, keyEnd, range.end);
-    if (bytes[at] !== colon) return false;
-    const start = skipSpace(bytes, at + 1, range.end);
-    const end = skipValue(bytes, start, range.end);
-    if (end === -1 || !visit(keyStart, keyEnd, start, end)) return false;
-    at = skipSpace(bytes, end, range.end);
-    if (bytes[at] === closeBrace) return skipSpace(bytes, at + 1, range.end) === range.end;
-    if (bytes[at] !== comma) return false;
-    at = skipSpace(bytes, at + 1, range.end);
+    at = skipSpace(bytes, keyEnd, to);
+    if (bytes[at] !== colon) return null;
+    const start = skipSpace(bytes, at + 1, to);
+    const end = skipValue(bytes, start, to);
+    if (end === -1) return null;
+    found.push(keyStart, keyEnd, start, end);
+    at = skipSpace(bytes, end, to);
+    if (bytes[at] === closeBrace) return skipSpace(bytes, at + 1, to) === to ? found : null;
+    if (bytes[at] !== comma) return null;
+    at = skipSpace(bytes, at + 1, to);
   }
 }
 

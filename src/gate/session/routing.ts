@@ -66,6 +66,7 @@ export interface Routing {
 
 /** A process that asks so much before it is ready has its reasons, which are not the client's. */
 const earlyMost = 100;
+const none: readonly Stage[] = [];
 const listChanged = /^notifications\/(?:tools|prompts|resources)\/list_changed$/;
 /** Junk is logged when its count reaches a power of ten, so that it cannot fill a log. */
 const logAt = /^10*$/;
@@ -339,9 +340,11 @@ export function createRouting(options: RoutingOptions): Routing {
 
   function fromServer(running: Running, frames: readonly Buffer[]): void {
     const span = spanOf(frames);
-    const active = stages.filter(
-      (stage) => stage.toClient !== undefined && stage.concerns?.(span) !== false,
-    );
+    let active = none;
+    for (const stage of stages) {
+      if (stage.toClient === undefined || stage.concerns?.(span) === false) continue;
+      active = [...active, stage];
+    }
     const handsOut = affinity.concerns(span);
     for (const raw of frames) handle(running, raw, active, handsOut);
   }
@@ -417,10 +420,8 @@ export function createRouting(options: RoutingOptions): Routing {
     },
     tell: emit,
     flush() {
-      let keepsUp = true;
-      for (const running of all()) {
-        if (!running.flush() && running === processes.serving) keepsUp = false;
-      }
+      const keepsUp = processes.serving?.flush() ?? true;
+      for (const running of processes.old) running.flush();
       toClient.flush();
       return keepsUp;
     },
