@@ -41,7 +41,11 @@ export type Relay = 'direct' | 'pipe' | 'wrap' | 'restart' | 'restart-buffered';
 export function behind(
   relay: Relay,
   { command, args }: Command,
-  { name = 'test', rotate = checkoutRotate }: { name?: string; rotate?: string } = {},
+  {
+    name = 'test',
+    rotate = checkoutRotate,
+    nodeOptions = [],
+  }: Pick<LaunchOptions, 'name' | 'rotate' | 'nodeOptions'> = {},
 ): Command {
   switch (relay) {
     case 'direct':
@@ -58,7 +62,7 @@ export function behind(
     case 'wrap':
       return {
         command: node,
-        args: [rotate, 'wrap', '--server', name, '--', command, ...args],
+        args: [...nodeOptions, rotate, 'wrap', '--server', name, '--', command, ...args],
       };
     default:
       return relay satisfies never;
@@ -75,6 +79,8 @@ export interface LaunchOptions {
   readonly name?: string;
   /** The program of a built package; the checkout's otherwise. */
   readonly rotate?: string;
+  /** For `wrap` itself, not for its server. */
+  readonly nodeOptions?: readonly string[];
 }
 
 /** As a client starts it: with an environment of its own making, a home and a path. */
