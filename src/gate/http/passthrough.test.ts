@@ -1,4 +1,4 @@
-import { createServer } from 'node:http';
+import { createServer, type IncomingHttpHeaders } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -93,6 +93,35 @@ describe('a server that is reached by HTTP', () => {
     expect(request?.headers['x-trace']).toBe('kept');
     expect(request?.headers.host).toBe(new URL(upstream.url).host);
     expect(JSON.stringify(upstream.seen)).not.toContain('the-token-of-the-gate');
+  });
+
+  test('with a header of another name gets no Authorization, and the query of both', async () => {
+    opened = new AsyncDisposableStack();
+    const seen: { url: string | undefined; headers: IncomingHttpHeaders }[] = [];
+    const server = createServer(({ url, headers }, response) => {
+      seen.push({ url, headers });
+      response.writeHead(202).end();
+    });
+    await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
+    opened.defer(() => void server.close());
+    const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/mcp?tenant=a`;
+    const entry = entryOf(address, { 'X-Key': reference });
+    const front = await gateFor(entry, createTestSource({ [reference]: firstKey }), testAround());
+    await post(`${front.address}/search/mcp?verbose=1`, initialized, withToken);
+    await post(`${front.address}/search/mcp`, initialized, {
+      authorization: 'Bearer of the client',
+      'x-rotated-token': withToken.authorization.slice('Bearer '.length),
+      'x-key': 'what a client makes up',
+    });
+    const [first, second] = seen;
+    expect(first?.url).toBe('/mcp?tenant=a&verbose=1');
+    expect(first?.headers).toMatchObject({ 'x-key': firstKey });
+    expect(first?.headers.authorization).toBeUndefined();
+    expect(second?.headers).toMatchObject({
+      'x-key': firstKey,
+      authorization: 'Bearer of the client',
+    });
+    expect(JSON.stringify(seen)).not.toContain('the-token-of-the-gate');
   });
 
   for (const era of ['legacy', 'auto'] as const) {
