@@ -24,6 +24,9 @@ export interface Replacing {
   initialized(): void;
 }
 
+/** Since the last try, by how many there were: the first repetition may find that the cause is gone. */
+const againAfterMs = [0, 0, 15_000, 30_000, 60_000] as const;
+
 export function createReplacing(
   body: Body,
   turns: Turns,
@@ -34,6 +37,9 @@ export function createReplacing(
   const introduced = Promise.withResolvers<void>();
   let waiting: Notice | null = null;
   let isFollowing = false;
+  /** With the values that failed last. */
+  let tries = 0;
+  let triedAtMs = 0;
 
   async function follow(): Promise<void> {
     if (isFollowing) return;
@@ -50,7 +56,10 @@ export function createReplacing(
 
   async function attempt(urgent: boolean): Promise<void> {
     try {
-      await replace(urgent);
+      const resolved = await source.resolve(closing.signal);
+      body.latest = resolved;
+      if (!urgent && isTooSoon(resolved)) return report(body);
+      await replace(resolved, urgent);
       if (processes.serving === null && !body.isIdle) return;
       // An idle instance that could not start with these values has not become able to by being told again.
       const hasFailed =
@@ -68,9 +77,19 @@ export function createReplacing(
     }
   }
 
-  async function replace(urgent: boolean): Promise<void> {
-    const resolved = await source.resolve(closing.signal);
-    body.latest = resolved;
+  /** The daemon repeats what is not adopted, and each try starts a server, in a drain-window even stops one. */
+  function isTooSoon(resolved: Resolved): boolean {
+    const { failed } = body;
+    if (processes.serving === null || failed === null) tries = 0;
+    else if (changedReferences(failed, resolved).length > 0) tries = 0;
+    const waitMs = againAfterMs[Math.min(tries, againAfterMs.length - 1)] ?? 0;
+    if (tries > 0 && clock.monotonicMs() - triedAtMs < waitMs) return true;
+    tries += 1;
+    triedAtMs = clock.monotonicMs();
+    return false;
+  }
+
+  async function replace(resolved: Resolved, urgent: boolean): Promise<void> {
     if (urgent) draining.hurry();
     let blue = processes.serving;
     // Idle: the next call finds it. Or it has crashed meanwhile, and its restart waits for this turn.

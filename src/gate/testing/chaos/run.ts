@@ -25,6 +25,7 @@ export interface Outcome {
 const calmStepsMost = 6_000;
 /** The daemon repeats itself until the instance has adopted. */
 const repeatsMost = 10;
+const repeatMs = 10_000;
 
 export async function run(seed: number, mix: Mix): Promise<Outcome> {
   const storm = new Storm(seed, mix);
@@ -190,6 +191,7 @@ class Storm {
       if (this.#status?.generations['t'] === this.world.generation || repeats === repeatsMost)
         return;
       repeats += 1;
+      this.#clock.pass(repeatMs);
       this.#listener({ urgent: false });
       await turn();
     }
@@ -243,7 +245,9 @@ class Storm {
     if (alive.length > 1) world.wrong(`${alive.length} servers run at rest`);
     const newest = status?.generations['t'] === world.generation;
     const isBad = world.badGenerations.has(world.generation);
-    if (isBad && (newest || status?.problem === null)) world.wrong('a refused key is adopted');
+    const isTried = world.servers.some((server) => server.generation === world.generation);
+    if (isBad && isTried && status?.problem === null) world.wrong('a refused key is adopted');
+    if (isBad && newest && alive.length > 0) world.wrong('a refused key is reported');
     if (!isBad && !newest)
       world.wrong(`generation ${status?.generations['t']} of ${world.generation}`);
     if (serving === undefined) {

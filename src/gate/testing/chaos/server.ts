@@ -292,7 +292,9 @@ export class FakeServer {
   /** New calls go to one process alone. */
   #mustServe(): void {
     this.tookCalls = true;
-    const later = this.#world.alive.find((one) => one.number > this.number && one.tookCalls);
+    const later = this.#world.alive.find(
+      (one) => one.number > this.number && one.tookCalls && !one.isStopping,
+    );
     if (later === undefined) return;
     this.#world.wrong(`server ${this.number} gets a new call after server ${later.number} served`);
   }
