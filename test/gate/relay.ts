@@ -15,6 +15,7 @@ import { createSession, type Session } from './load/session.ts';
 import { openHttp } from './load/http.ts';
 import type { StdioTransport } from './load/transport.ts';
 import { openFeed, type TestFeed } from './support/feed.ts';
+import { cpuMsOf } from './support/processes.ts';
 import {
   type HttpTarget,
   startDirect,
@@ -36,6 +37,8 @@ export interface RelayRow {
   readonly ratioToDirect: number;
   /** Null where there is no pipe. */
   readonly ratioToPipe: number | null;
+  /** The processor time of the process that the client talks to: says more than throughput on a machine with other work. */
+  readonly cpuUsPerCall: number | null;
 }
 
 export interface RelayResult {
@@ -57,12 +60,15 @@ interface Measured {
   readonly p50: number;
   readonly p99: number;
   readonly perSecond: number;
+  readonly cpuUsPerCall: number | null;
 }
 
 interface Subject {
   readonly target: string;
   readonly transport: 'stdio' | 'http';
   readonly session: Session;
+  /** Of the process that the client talks to, where that is a relay of this machine that can be told. */
+  readonly pid: number | null;
   readonly ledger: Ledger;
   /** By number of callers. */
   readonly rounds: ReadonlyMap<number, Measured[]>;
@@ -81,7 +87,10 @@ export async function runRelay(context: CheckContext): Promise<{ ok: boolean } &
   const stdio = new Map<Relay, { subject: Subject; transport: StdioTransport }>();
   for (const relay of ['direct', 'pipe', 'wrap'] as const) {
     const transport = launch({ relay, server: servers.echo, feed, rotate });
-    stdio.set(relay, { transport, subject: await openSubject(relay, 'stdio', transport) });
+    stdio.set(relay, {
+      transport,
+      subject: await openSubject(relay, 'stdio', transport, transport.child.pid),
+    });
   }
   const wrapped = stdio.get('wrap')?.transport.child.pid ?? 0;
   const nodeMb = bareNodeMb();
@@ -89,9 +98,9 @@ export async function runRelay(context: CheckContext): Promise<{ ok: boolean } &
   const targets = await startHttp(context, feed, rotate);
   try {
     const http: Subject[] = [];
-    for (const [name, { url, headers }] of targets) {
+    for (const [name, { url, headers, pid }] of targets) {
       const own = headers === undefined ? {} : { headers };
-      http.push(await openSubject(name, 'http', openHttp({ url, era: 'legacy', ...own })));
+      http.push(await openSubject(name, 'http', openHttp({ url, era: 'legacy', ...own }), pid));
     }
     const all = [...stdio.values()].map(({ subject }) => subject).concat(http);
     for (const subject of all) await measure(subject, 16, warmUpMs);
@@ -174,25 +183,28 @@ async function openSubject(
   target: string,
   transport: 'stdio' | 'http',
   wire: Parameters<typeof createSession>[1],
+  pid: number | undefined,
 ): Promise<Subject> {
   const ledger = createLedger(`${target}-${transport}`);
   const session = createSession(plainDialect('legacy'), wire, ledger);
   await session.open();
   const rounds = new Map(callerCounts.map((callers) => [callers, []]));
-  return { target, transport, session, ledger, rounds };
+  return { target, transport, session, ledger, rounds, pid: pid ?? null };
 }
 
 async function measure(
-  { session, ledger }: Subject,
+  { session, ledger, pid }: Subject,
   callers: number,
   forMs: number,
 ): Promise<Measured> {
   const from = ledger.calls.length;
   const fromMs = nowMs();
+  const cpuFromMs = pid === null ? null : cpuMsOf(pid);
   const drive = closedLoop(session, callers);
   await new Promise((resolve) => setTimeout(resolve, forMs));
   await drive.stop();
   const tookMs = nowMs() - fromMs;
+  const cpuMs = pid === null || cpuFromMs === null ? null : cpuMsOf(pid) - cpuFromMs;
   const calls = ledger.calls.slice(from);
   const { p50, p99 } = latencyOf(
     calls.map(
@@ -200,7 +212,13 @@ async function measure(
     ),
     4,
   );
-  return { p50, p99, perSecond: (calls.length * 1_000) / tookMs };
+  const perSecond = (calls.length * 1_000) / tookMs;
+  return {
+    p50,
+    p99,
+    perSecond,
+    cpuUsPerCall: cpuMs === null ? null : (cpuMs * 1_000) / calls.length,
+  };
 }
 
 function rowOf(subject: Subject, callers: number, all: readonly Subject[]): RelayRow {
@@ -217,7 +235,13 @@ function rowOf(subject: Subject, callers: number, all: readonly Subject[]): Rela
     perSecond: Math.round(median(rounds.map(({ perSecond }) => perSecond))),
     ratioToDirect: ratio(subject, direct ?? subject, callers, 'perSecond'),
     ratioToPipe: pipe === undefined ? null : ratio(subject, pipe, callers, 'perSecond'),
+    cpuUsPerCall: cpuOf(rounds),
   };
+}
+
+function cpuOf(rounds: readonly Measured[]): number | null {
+  const values = rounds.flatMap(({ cpuUsPerCall }) => cpuUsPerCall ?? []);
+  return values.length === 0 ? null : rounded(median(values));
 }
 
 function find(all: readonly Subject[], target: string, transport: string): Subject | undefined {
@@ -225,7 +249,7 @@ function find(all: readonly Subject[], target: string, transport: string): Subje
 }
 
 /** The median of each round's ratio. */
-function ratio(one: Subject, other: Subject, callers: number, of: keyof Measured): number {
+function ratio(one: Subject, other: Subject, callers: number, of: 'perSecond' | 'p99'): number {
   const others = other.rounds.get(callers) ?? [];
   const ratios = (one.rounds.get(callers) ?? []).map(
     (measured, round) => measured[of] / (others[round]?.[of] ?? Number.NaN),
@@ -302,10 +326,21 @@ async function startups(place: { feed: TestFeed; rotate: string }, times: number
 
 export function relayText(result: { ok: boolean } & RelayResult): string {
   const rows = result.rows.map(
-    ({ target, transport, callers, p50Ms, p99Ms, perSecond, ratioToDirect, ratioToPipe }) =>
+    ({
+      target,
+      transport,
+      callers,
+      p50Ms,
+      p99Ms,
+      perSecond,
+      ratioToDirect,
+      ratioToPipe,
+      cpuUsPerCall,
+    }) =>
       `${target.padEnd(13)} ${transport.padEnd(5)} ${String(callers).padStart(2)} callers: ` +
       `p50 ${p50Ms} ms, p99 ${p99Ms} ms, ${perSecond}/s, × direct ${ratioToDirect}` +
-      (ratioToPipe === null ? '' : `, × pipe ${ratioToPipe}`),
+      (ratioToPipe === null ? '' : `, × pipe ${ratioToPipe}`) +
+      (cpuUsPerCall === null ? '' : `, ${cpuUsPerCall} µs of processor a call`),
   );
   return [
     ...rows,

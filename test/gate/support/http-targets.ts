@@ -18,6 +18,7 @@ import { checkoutRotate, type Command, servers } from './targets.ts';
 export interface HttpTarget {
   readonly url: string;
   readonly headers?: Readonly<Record<string, string>>;
+  readonly pid?: number | undefined;
   end(): Promise<void>;
 }
 
@@ -26,7 +27,8 @@ const askEveryMs = 100;
 
 export async function startDirect(): Promise<HttpTarget> {
   const program = await startProgram(new URL('../servers/echo-http.ts', import.meta.url), []);
-  return { url: `http://127.0.0.1:${program.port}/mcp`, end: program.end };
+  const { port, pid, end } = program;
+  return { url: `http://127.0.0.1:${port}/mcp`, pid, end };
 }
 
 /** `npx mcp-proxy --port P -- COMMAND`, its defaults otherwise. */
@@ -144,7 +146,8 @@ async function startBridge(argsFor: (port: number) => readonly string[]): Promis
   child.stderr.on('data', (part: Buffer) => {
     if (errors.length < 2_000) errors += part.toString();
   });
-  const target = { url: `http://127.0.0.1:${port}/mcp`, end: () => endGroup(child) };
+  const { pid } = child;
+  const target = { url: `http://127.0.0.1:${port}/mcp`, pid, end: () => endGroup(child) };
   const until = performance.now() + readyWithinMs;
   while (performance.now() < until && child.exitCode === null) {
     try {

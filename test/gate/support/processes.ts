@@ -1,4 +1,4 @@
-/** The process table of this machine, from /proc: who descends from whom. */
+/** The process table of this machine, from /proc: who descends from whom, and what it has used. */
 import { readdirSync, readFileSync } from 'node:fs';
 
 /** Zombies count: whoever does not wait for its children collects them. */
@@ -7,6 +7,13 @@ export function childrenOf(parent: number): readonly number[] {
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
     .filter((pid) => parentOf(pid) === parent);
+}
+
+/** User and system time so far; proc(5) counts in hundredths of a second. */
+export function cpuMsOf(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
 /** null where it is gone. */
