@@ -96,6 +96,26 @@ describe('log level and subscriptions', () => {
     expect([...carried.setup.subscriptions.keys()]).toEqual(['x://2', 'x://1']);
   });
 
+  test('are what the client asked for last, whichever process answers last', () => {
+    const { carried } = open();
+    const ask = (level: string) => {
+      const params = { level };
+      const learn = carried.learner(message({ id: 1, method: 'logging/setLevel', params }));
+      return (answer: Message) => learn?.(answer, setup());
+    };
+    const [slow, quick] = [ask('slow'), ask('quick')];
+    quick(granted);
+    const last = ask('last');
+    slow(granted);
+    expect(carried.setup.level).toBe('{"level":"quick"}');
+    last(granted);
+    expect(carried.setup.level).toBe('{"level":"last"}');
+    const [slower, refusedLater] = [ask('slower'), ask('refused')];
+    refusedLater(refused);
+    slower(granted);
+    expect(carried.setup.level).toBe('{"level":"slower"}');
+  });
+
   test('without what they need, and other calls, set up nothing', () => {
     const { carried } = open();
     for (const method of ['resources/subscribe', 'resources/unsubscribe', 'tools/call', 'ping']) {

@@ -36,21 +36,28 @@ export function createCarried(): Learning {
   let hasListed = false;
   const setup: Setup = { level: null, subscriptions: new Map() };
 
-  const asked = new Map<string, number>();
+  let asked = 0;
+  /** By what is set up, while any call of the kind is on its way: how many are, and which one was granted last. */
+  const underWay = new Map<string, { open: number; granted: number }>();
 
   /**
-   * A note is taken only where the server granted it: of the process that did, and of the session, unless the client has
-   * asked for something else of the kind since, which another process may have answered sooner.
+   * A note is taken only where the server granted it: of the process that did, and of the session, unless what the client
+   * asked for later has been granted already, by another process.
    */
   function granted(kind: string, note: (setup: Setup) => void): Call['learn'] {
-    const mine = (asked.get(kind) ?? 0) + 1;
-    asked.set(kind, mine);
+    asked += 1;
+    const mine = asked;
+    const all = underWay.get(kind) ?? { open: 0, granted: 0 };
+    underWay.set(kind, all);
+    all.open += 1;
     return (answer, ofProcess) => {
-      const isLatest = asked.get(kind) === mine;
-      if (isLatest) asked.delete(kind);
+      all.open -= 1;
+      if (all.open === 0) underWay.delete(kind);
       if (answer.result === null) return;
-      if (isLatest) note(setup);
       note(ofProcess);
+      if (mine < all.granted) return;
+      all.granted = mine;
+      note(setup);
     };
   }
 
