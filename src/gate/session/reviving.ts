@@ -103,6 +103,8 @@ export function createReviving(
   /** The one before still stands: it takes everything back. */
   function flipBack(to: Running, from: Running, end: LinkEnd): void {
     processes.old.delete(to);
+    // Nothing outlasts its drain that serves.
+    if (processes.old.size === 0) body.overdue = null;
     processes.serving = to;
     draining.recall(to);
     body.served = to.resolved.generations;
