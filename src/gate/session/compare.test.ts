@@ -183,9 +183,11 @@ describe('the canonical text', () => {
   function sorted(value: unknown): unknown {
     if (Array.isArray(value)) return value.map(sorted);
     if (typeof value !== 'object' || value === null) return value;
-    return Object.entries(value)
+    const members = Object.entries(value)
       .map(([name, member]) => [name, sorted(member)] as const)
       .sort(([a], [b]) => (a < b ? -1 : 1));
+    // An empty object is no empty list.
+    return { members };
   }
 });
 
