@@ -106,7 +106,7 @@ async function prepare(
   });
   if (gates === null) await apps.configure(principal, appOf('user', 'app'));
   else {
-    const { lagReports, refuses, leaves = false } = story.app;
+    const { lagReports, refuses, leaves = false, awayReports = 0 } = story.app;
     await gates.configure(principal, {
       directory,
       issuer: issuer.url,
@@ -115,6 +115,7 @@ async function prepare(
       lagReports: lagReports === 0 ? null : lagReports,
       refuses,
       leaves,
+      awayReports,
     });
   }
   if (story.verifiers) {

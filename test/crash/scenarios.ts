@@ -5,11 +5,12 @@ import { canary, type ConsumerKind, type End, type Scenario } from './protocol.t
 
 export interface Story extends Scenario {
   readonly issuer: Partial<PrincipalSettings>;
-  /** `leaves`: an instance behind the gate ends when the first report is due. */
+  /** Behind the gate. `leaves`: an instance ends when the first report is due. `awayReports`: how long it takes after a crash to come back. */
   readonly app: {
     readonly lagReports: number;
     readonly refuses: readonly number[];
     readonly leaves?: boolean;
+    readonly awayReports?: number;
   };
   /** Also stopped past the lease at every point. */
   readonly stops: boolean;
@@ -129,6 +130,13 @@ export function storiesOf(
       home: 'chosen',
       idle: true,
       app: promptApp,
+      ends: ['retired', ...orParked],
+    },
+    {
+      ...base,
+      name: 'away',
+      home: 'chosen',
+      app: { ...slowApp, awayReports: 1 },
       ends: ['retired', ...orParked],
     },
     {

@@ -121,8 +121,8 @@ function isRunning(child: ChildProcess): boolean {
   return child.exitCode === null && child.signalCode === null;
 }
 
-/** What takes longer never comes, and whatever runs is to be ended. */
-const patienceMs = 40_000;
+/** What takes longer never comes, also on a busy machine, and whatever runs is to be ended. */
+const patienceMs = 90_000;
 const pollEveryMs = 50;
 
 /** Throws, naming what was waited for, where it does not come. */

@@ -16,6 +16,7 @@ export interface GateSettings extends InstanceSettings {
 /** What an instance has told the daemon last. */
 export interface Told {
   readonly instance: string;
+  readonly isAway: boolean;
   readonly state: 'serving' | 'idle' | null;
   readonly generations: Readonly<Record<string, number>>;
 }

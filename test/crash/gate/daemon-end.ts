@@ -80,7 +80,7 @@ export function createDaemonEnd({
     for (let round = 0; round < roundsMost; round++) {
       // A daemon that was overtaken has no instances any more, and none will come.
       if (!(await ownsState())) return;
-      const told = await gates.settle(job.principal);
+      const told = (await gates.settle(job.principal)).filter(({ isAway }) => !isAway);
       const areThere = told.every(({ instance }) => known().has(instance));
       // What they have told to this daemon: they were connected to this one when they were asked.
       if (wereThere && areThere && told.every(isKnown) && progress.writes === 0) return;

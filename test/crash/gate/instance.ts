@@ -18,10 +18,14 @@ export interface InstanceSettings {
   /** Reports for which the old process keeps a call after a swap; null: it keeps none. */
   readonly lagReports: number | null;
   readonly refuses: readonly number[];
+  /** Reports that are due before it comes back, once its line was lost. */
+  readonly awayReports: number;
 }
 
 export interface Instance {
   readonly id: string;
+  /** Without a line, and it will not seek one for now. */
+  readonly isAway: boolean;
   /** What is under way and would come to an end by itself; null where nothing is. */
   busyWith(): string | null;
   /** As it last told the daemon. */
@@ -56,7 +60,8 @@ const timing = {
 };
 const reference = `local://${itemName}`;
 
-export function startInstance({ directory, lagReports, refuses }: InstanceSettings): Instance {
+export function startInstance(settings: InstanceSettings): Instance {
+  const { directory, lagReports, refuses, awayReports } = settings;
   const [command, ...args] = gateCommand;
   const launch = {
     kind: 'process',
@@ -69,6 +74,7 @@ export function startInstance({ directory, lagReports, refuses }: InstanceSettin
   const entry: Entry = { name: gateServer, launch };
   const [clock, random] = [systemClock(), systemRandom()];
   const line = { socket: null as Socket | null, isGreeted: false, tries: 0, problem: '' };
+  let away: { left: number; readonly back: PromiseWithResolvers<void> } | null = null;
   const log = {
     info: () => {},
     warn: ({ code }: Record<string, unknown>, message: string) => {
@@ -77,7 +83,14 @@ export function startInstance({ directory, lagReports, refuses }: InstanceSettin
   };
   const feed = createFeedSource({
     connect: async ({ signal }) => {
+      if (line.isGreeted && awayReports > 0) {
+        away = { left: awayReports, back: Promise.withResolvers() };
+        signal.addEventListener('abort', () => away?.back.resolve(), { once: true });
+        await away.back.promise;
+      }
       const socket = createConnection(gateSocketPath(join(directory, 'state')));
+      // Also once nobody waits for it any more.
+      socket.on('error', () => undefined);
       line.socket = socket;
       line.isGreeted = false;
       line.tries += 1;
@@ -110,7 +123,11 @@ export function startInstance({ directory, lagReports, refuses }: InstanceSettin
 
   return {
     id: feed.instance,
+    get isAway() {
+      return away !== null;
+    },
     busyWith: () => {
+      if (away !== null) return null;
       if (line.socket?.destroyed !== false || !line.isGreeted) {
         return `it seeks the daemon (${line.tries} tries, ${line.problem})`;
       }
@@ -125,6 +142,12 @@ export function startInstance({ directory, lagReports, refuses }: InstanceSettin
     },
     processes: server.running,
     asked: () => {
+      if (away !== null) {
+        away.left -= 1;
+        if (away.left >= 0) return;
+        away.back.resolve();
+        away = null;
+      }
       // A call that the old process keeps is there before the next swap.
       const [old, ...newer] = server.running();
       if (old === undefined || newer.length === 0 || old.kept === 0) {

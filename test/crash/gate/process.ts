@@ -102,8 +102,13 @@ async function asked(group: Group): Promise<void> {
   for (const one of group.instances) one.asked();
 }
 
-function toldOf({ id, status }: Instance): Told {
-  return { instance: id, state: status?.state ?? null, generations: status?.generations ?? {} };
+function toldOf({ id, isAway, status }: Instance): Told {
+  return {
+    instance: id,
+    isAway,
+    state: status?.state ?? null,
+    generations: status?.generations ?? {},
+  };
 }
 
 /** Every process of every instance: each that runs uses its key. */
