@@ -303,7 +303,11 @@ export function createRouting(options: RoutingOptions): Routing {
       if (call !== undefined) call.isAcknowledged = true;
     }
     if (running.isPreparing) return early(running, message);
-    if (handsOut) affinity.learn(running, message);
+    if (handsOut) {
+      affinity.learn(running, message);
+      // A task may be over.
+      options.onAnswered(running);
+    }
     if (running !== processes.serving) {
       // The new process speaks for the server: of its lists, and to whoever listens.
       if (listChanged.test(message.method as string) || subscriptionOf(message) !== null) return;

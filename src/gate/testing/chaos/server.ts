@@ -126,6 +126,10 @@ export class FakeServer {
     return isAsking === false && message?.params?.arguments?.kind !== 'ask';
   }
 
+  get hasTasks(): boolean {
+    return [...this.#tasks.values()].includes('working');
+  }
+
   /** Of its own accord: an update for whoever listens, a task that is done. */
   mutter(): void {
     for (const [id, uris] of this.listens) {
