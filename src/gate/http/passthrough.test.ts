@@ -350,6 +350,23 @@ describe('a stream that outlives the credential', () => {
   });
 });
 
+test('a gate that ends lets calls under way be answered, and ends its streams', async () => {
+  const { url, upstream, front } = await world();
+  const { body, headers } = modern(1, 'tools/call', { name: 'hold', arguments: {} });
+  const listening = modern(2, 'subscriptions/listen', {
+    notifications: { toolsListChanged: true },
+  });
+  const stream = await openStream(url, { ...listening.headers, ...withToken }, listening.body);
+  await stream.next();
+  const pending = post(url, body, { ...headers, ...withToken });
+  const release = await upstream.held();
+  const closed = front.close();
+  expect(await stream.next()).toBeNull();
+  release();
+  expect((await pending).messages[0]?.result).toBeDefined();
+  await closed;
+});
+
 describe('a client', () => {
   test('that reads slowly gets all of a large answer', async () => {
     const { url } = await world();

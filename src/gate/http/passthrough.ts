@@ -16,6 +16,9 @@ import { outgoingHeaders, outgoingUrl, passBack, refuseRedirect, wantsLogin } fr
 /** A shorter body is sent on in one piece, once it is here; a longer one as it comes. */
 const wholeBytesMost = 256 << 10;
 
+/** At the end of the gate, calls under way may take so long. */
+const lastAnswersMs = 5_000;
+
 export function createPassThrough(
   entry: Entry,
   source: ValueSource,
@@ -119,8 +122,12 @@ export function createPassThrough(
     },
     async close() {
       closing.abort();
+      // What takes longer is broken off with its connection.
+      const enough = new AbortController();
+      const late = around.clock.sleep(lastAnswersMs, enough.signal).catch(() => undefined);
+      await Promise.race([Promise.all(open), late]);
+      enough.abort();
       await values.close();
-      await Promise.all(open);
     },
   };
 }
