@@ -1,6 +1,4 @@
 /** `rotate wrap` as a client starts it: only what a shim needs is loaded, since every server of a client waits for it. */
-import { once } from 'node:events';
-import { createConnection } from 'node:net';
 import { constants } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -14,7 +12,7 @@ import {
   referencesOf,
   warningsOf,
 } from '../gate/entry.ts';
-import { connectDaemon } from '../gate/feed/daemon.ts';
+import { connectDaemon, connectSocket } from '../gate/feed/daemon.ts';
 import { describeLaunch, serverNameOf } from '../gate/feed/identity.ts';
 import { type Connect, createFeedSource } from '../gate/feed/source.ts';
 import type { StartLink } from '../gate/link.ts';
@@ -102,11 +100,7 @@ function connectorOf(argv: readonly string[], references: readonly string[]): Co
       references,
     });
   }
-  return async ({ signal }) => {
-    const stream = createConnection(socket);
-    await once(stream, 'connect', { signal });
-    return stream;
-  };
+  return connectSocket(socket);
 }
 
 async function linkOf(launch: Launch): Promise<StartLink> {

@@ -112,6 +112,17 @@ async function reach(state: string, signal: AbortSignal): Promise<Socket | null>
   return connectTo(socket, signal);
 }
 
+/** The daemon whose socket somebody put in a place of their own, as into a container. */
+export function connectSocket(socket: string): Connect {
+  return async ({ signal }) => {
+    const found = await connectTo(socket, signal);
+    if (found !== null) return found;
+    throw new RotatedError('daemon-silent', `Nobody listens at ${socket}.`, {
+      next: 'Start rotated, or mend ROTATED_GATE_SOCKET.',
+    });
+  };
+}
+
 /** null where nobody listens. */
 function connectTo(socket: string, signal: AbortSignal): Promise<Socket | null> {
   return new Promise((resolve, reject) => {
