@@ -1,5 +1,4 @@
 /** `bench -- relay`: what a relay in front of the same server costs, all of them in turn in one run. */
-import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -7,15 +6,9 @@ import { atLeast, atMost, type Budget, budgetText, median, rounded } from '../be
 import { rssMbOf } from '../bench/processes.ts';
 import { buildPackage } from '../support/built-package.ts';
 import type { CheckContext } from '../support/check.ts';
-import { closedLoop } from './load/drive.ts';
-import { createLedger, latencyOf, type Ledger } from './load/ledger.ts';
-import { plainDialect } from './load/plain.ts';
-import { nowMs } from './load/server-log.ts';
-import { createSession, type Session } from './load/session.ts';
 import { openHttp } from './load/http.ts';
 import type { StdioTransport } from './load/transport.ts';
 import { openFeed, type TestFeed } from './support/feed.ts';
-import { cpuMsOf } from './support/processes.ts';
 import {
   type HttpTarget,
   startDirect,
@@ -23,6 +16,16 @@ import {
   startMcpProxy,
   startSupergateway,
 } from './support/http-targets.ts';
+import {
+  callerCounts,
+  cpuOf,
+  find,
+  measure,
+  openSubject,
+  ratio,
+  type Subject,
+} from './support/relay-subject.ts';
+import { bareNodeMb, startups } from './support/start-up.ts';
 import { checkoutRotate, launch, type Relay, servers } from './support/targets.ts';
 
 export interface RelayRow {
@@ -56,25 +59,6 @@ export interface RelayResult {
   readonly budgets: readonly Budget[];
 }
 
-interface Measured {
-  readonly p50: number;
-  readonly p99: number;
-  readonly perSecond: number;
-  readonly cpuUsPerCall: number | null;
-}
-
-interface Subject {
-  readonly target: string;
-  readonly transport: 'stdio' | 'http';
-  readonly session: Session;
-  /** Of the process that the client talks to, where that is a relay of this machine that can be told. */
-  readonly pid: number | null;
-  readonly ledger: Ledger;
-  /** By number of callers. */
-  readonly rounds: ReadonlyMap<number, Measured[]>;
-}
-
-const callerCounts = [1, 16];
 const sizes = { rounds: 7, roundMs: 1_000, warmUpMs: 2_000, starts: 21 };
 const shortSizes = { rounds: 3, roundMs: 500, warmUpMs: 500, starts: 5 };
 
@@ -179,48 +163,6 @@ async function startHttp(
   return started;
 }
 
-async function openSubject(
-  target: string,
-  transport: 'stdio' | 'http',
-  wire: Parameters<typeof createSession>[1],
-  pid: number | undefined,
-): Promise<Subject> {
-  const ledger = createLedger(`${target}-${transport}`);
-  const session = createSession(plainDialect('legacy'), wire, ledger);
-  await session.open();
-  const rounds = new Map(callerCounts.map((callers) => [callers, []]));
-  return { target, transport, session, ledger, rounds, pid: pid ?? null };
-}
-
-async function measure(
-  { session, ledger, pid }: Subject,
-  callers: number,
-  forMs: number,
-): Promise<Measured> {
-  const from = ledger.calls.length;
-  const fromMs = nowMs();
-  const cpuFromMs = pid === null ? null : cpuMsOf(pid);
-  const drive = closedLoop(session, callers);
-  await new Promise((resolve) => setTimeout(resolve, forMs));
-  await drive.stop();
-  const tookMs = nowMs() - fromMs;
-  const cpuMs = pid === null || cpuFromMs === null ? null : cpuMsOf(pid) - cpuFromMs;
-  const calls = ledger.calls.slice(from);
-  const { p50, p99 } = latencyOf(
-    calls.map(
-      ({ sentAtMs, answeredAtMs }) => (answeredAtMs ?? Number.POSITIVE_INFINITY) - sentAtMs,
-    ),
-    4,
-  );
-  const perSecond = (calls.length * 1_000) / tookMs;
-  return {
-    p50,
-    p99,
-    perSecond,
-    cpuUsPerCall: cpuMs === null ? null : (cpuMs * 1_000) / calls.length,
-  };
-}
-
 function rowOf(subject: Subject, callers: number, all: readonly Subject[]): RelayRow {
   const { target, transport } = subject;
   const rounds = subject.rounds.get(callers) ?? [];
@@ -237,24 +179,6 @@ function rowOf(subject: Subject, callers: number, all: readonly Subject[]): Rela
     ratioToPipe: pipe === undefined ? null : ratio(subject, pipe, callers, 'perSecond'),
     cpuUsPerCall: cpuOf(rounds),
   };
-}
-
-function cpuOf(rounds: readonly Measured[]): number | null {
-  const values = rounds.flatMap(({ cpuUsPerCall }) => cpuUsPerCall ?? []);
-  return values.length === 0 ? null : rounded(median(values));
-}
-
-function find(all: readonly Subject[], target: string, transport: string): Subject | undefined {
-  return all.find((one) => one.target === target && one.transport === transport);
-}
-
-/** The median of each round's ratio. */
-function ratio(one: Subject, other: Subject, callers: number, of: 'perSecond' | 'p99'): number {
-  const others = other.rounds.get(callers) ?? [];
-  const ratios = (one.rounds.get(callers) ?? []).map(
-    (measured, round) => measured[of] / (others[round]?.[of] ?? Number.NaN),
-  );
-  return rounded(median(ratios), 3);
 }
 
 function stdioBudgets(all: readonly Subject[]): readonly Budget[] {
@@ -283,45 +207,6 @@ function httpBudgets(all: readonly Subject[]): readonly Budget[] {
     atMost('gate: p50 at 1 caller, ms over direct', 0.5, rounded(median(added), 3)),
     ...others,
   ];
-}
-
-/** Of a node that does nothing. */
-function bareNodeMb(): number {
-  const script = 'console.log(process.memoryUsage().rss / 1024 / 1024)';
-  return Number(spawnSync(process.execPath, ['--eval', script], { encoding: 'utf8' }).stdout);
-}
-
-/**
- * From a process's start to its answer to `initialize`: the relay's, less that of the server alone, less a bare node's
- * whole life, all in turn.
- */
-async function startups(place: { feed: TestFeed; rotate: string }, times: number) {
-  const took: Record<'direct' | 'pipe' | 'wrap' | 'node', number[]> = {
-    direct: [],
-    pipe: [],
-    wrap: [],
-    node: [],
-  };
-  for (let n = 0; n < times; n += 1) {
-    const nodeAt = nowMs();
-    spawnSync(process.execPath, ['--eval', '']);
-    took.node.push(nowMs() - nodeAt);
-    for (const relay of ['direct', 'pipe', 'wrap'] as const) {
-      const startedAt = nowMs();
-      const transport = launch({ relay, server: servers.echo, ...place });
-      const session = createSession(plainDialect('legacy'), transport, createLedger('start'));
-      await session.ask('initialize', {
-        protocolVersion: '2025-11-25',
-        capabilities: {},
-        clientInfo: { name: 'start', version: '1' },
-      });
-      took[relay].push(nowMs() - startedAt);
-      await session.close();
-    }
-  }
-  const over = (relay: 'pipe' | 'wrap') =>
-    rounded(median(took[relay].map((ms, n) => ms - (took.direct[n] ?? 0) - (took.node[n] ?? 0))));
-  return { startupOverNodeMs: over('wrap'), pipeStartupOverNodeMs: over('pipe') };
 }
 
 export function relayText(result: { ok: boolean } & RelayResult): string {
