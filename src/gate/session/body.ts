@@ -49,13 +49,15 @@ export interface Body {
 }
 
 export function report(body: Body): void {
-  const { processes, options, served, latest } = body;
+  const { processes, preparing, options, served, latest } = body;
   const running = [processes.serving, ...processes.old].filter((one) => one !== null);
   hide(body);
   options.source.report({
     state: body.isIdle && running.length === 0 ? 'idle' : 'serving',
     generations: oldest([
       ...running.map((one) => one.resolved.generations),
+      // One that falls back to what served last.
+      ...(preparing === null ? [] : [preparing.resolved.generations]),
       // One that is idle takes the newest at its next call; one that is being replaced has not got there yet.
       ...(processes.serving === null ? [body.isIdle ? (latest?.generations ?? {}) : served] : []),
     ]),

@@ -63,19 +63,22 @@ export function createReviving(
     });
     const place = { before: null, isStrict: false } as const;
     const { good } = body;
-    let failure: unknown = null;
+    let hasFailed = false;
     const ready = await bringUp.ready(resolved, place).catch((error: unknown) => {
       closing.signal.throwIfAborted();
       body.failed = resolved;
       if (good === null || changedReferences(good, resolved).length === 0) throw error;
-      failure = error;
+      hasFailed = true;
+      // Now: whatever is reported meanwhile must not pass for adopted.
+      note(error);
       return bringUp.ready(good, place);
     });
     bringUp.install(ready);
     raisedAtMs = clock.monotonicMs();
-    if (failure !== null) return note(failure);
-    body.problem = null;
-    body.failed = null;
+    if (!hasFailed) {
+      body.problem = null;
+      body.failed = null;
+    }
     report(body);
   }
 
