@@ -92,7 +92,7 @@ export class FakeClient {
       return;
     }
     if (!this.#isInitialized) {
-      if (world.chance(0.2)) this.initialized();
+      if (world.chance(0.1)) this.initialized();
       return;
     }
     const choices = [

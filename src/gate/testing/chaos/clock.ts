@@ -40,20 +40,27 @@ export class StillClock implements Clock {
     });
   }
 
-  /** Time passes; whoever should have woken does so later. */
+  /** Time passes, and whoever slept for less wakes, in order. */
   pass(ms: number): void {
-    this.#nowMs += ms;
+    const untilMs = this.#nowMs + ms;
+    while ((this.#next()?.dueMs ?? Infinity) <= untilMs) this.wakeNext();
+    this.#nowMs = untilMs;
   }
 
   /** The next sleeper wakes, however far ahead that is. False where nobody sleeps. */
   wakeNext(): boolean {
-    let next: Sleeper | null = null;
-    for (const one of this.#sleepers) if (next === null || one.dueMs < next.dueMs) next = one;
+    const next = this.#next();
     if (next === null) return false;
     this.#sleepers.delete(next);
     this.#nowMs = Math.max(this.#nowMs, next.dueMs);
     next.wake();
     return true;
+  }
+
+  #next(): Sleeper | null {
+    let next: Sleeper | null = null;
+    for (const one of this.#sleepers) if (next === null || one.dueMs < next.dueMs) next = one;
+    return next;
   }
 
   get sleepers(): number {

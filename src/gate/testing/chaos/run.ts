@@ -64,7 +64,7 @@ class Storm {
     this.#settings = {
       ...defaultSettings,
       swap: mix.swap ?? 'swap',
-      drainMs: 5_000,
+      drainMs: this.world.pick([30, 5_000]),
       warmMs: this.world.pick([0, 50]),
       idleMs: mix.idleMs ?? 60_000,
       startMs: 8_000,
@@ -114,7 +114,7 @@ class Storm {
       else if (throwOf < 42) this.#rotate();
       else if (throwOf < 46) world.alive.forEach((server) => server.mutter());
       else if (throwOf < 50) this.#crash();
-      else if (throwOf < 53) this.#lapse();
+      else if (throwOf < 53 || (world.mix.half === true && world.chance(0.1))) this.#lapse();
       else if (throwOf < 56 && this.#client.isFull) this.#client.drained();
       else this.#deliver();
       await turn();
