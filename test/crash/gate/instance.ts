@@ -54,7 +54,7 @@ export interface Ledger {
 const timing = {
   retryFirstMs: 2,
   retryMostMs: 8,
-  welcomeWithinMs: 300,
+  welcomeWithinMs: 15_000,
   silenceMostMs: 600_000,
   lineWithinMs: 5_000,
 };
