@@ -8,10 +8,10 @@ import type { InstanceStatus, Notice } from '../../source.ts';
 import { FakeClient } from './client.ts';
 import { StillClock } from './clock.ts';
 import { FakeServer } from './server.ts';
-import { World } from './world.ts';
+import { type Era, World } from './world.ts';
 
-export function calmSession(settings: Partial<ServerSettings>) {
-  const world = new World({ era: 'modern' }, seededRandom(1));
+export function calmSession(settings: Partial<ServerSettings>, era: Era = 'modern') {
+  const world = new World({ era }, seededRandom(1));
   const clock = new StillClock();
   const client = new FakeClient(world);
   let listener: (notice: Notice) => void = () => undefined;
