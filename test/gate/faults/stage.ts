@@ -103,7 +103,7 @@ export async function openStage(options: StageOptions = {}): Promise<Stage> {
       calm: async () => {
         await Promise.all(drives.splice(0).map((drive) => drive.stop()));
         await client.ledger.settle(settleWithinMs);
-        return client.ledger.totals(await completeServerLog(logFile, client.ledger.answeredIds()));
+        return client.ledger.totals(await completeServerLog(logFile, client.ledger.owed()));
       },
       [Symbol.asyncDispose]: dispose,
     };

@@ -1,6 +1,6 @@
 /** Every call of a run and what became of it; the only judge of failed, lost, doubled and mismatched. */
 import { percentile, rounded } from '../../bench/stats.ts';
-import { nowMs, type ServerLog } from './server-log.ts';
+import { nowMs, type Owed, type ServerLog } from './server-log.ts';
 
 export type Kind =
   | 'plain'
@@ -66,8 +66,8 @@ export interface Ledger {
   settle(withinMs: number): Promise<void>;
   waiting(): number;
   totals(log: ServerLog | null): Totals;
-  /** Calls that some server must have seen. */
-  answeredIds(): readonly string[];
+  /** What must stand in the servers' log once they have written everything down. */
+  owed(): Owed;
   /** Of plain calls that were due in this span, in milliseconds. */
   latencies(fromMs: number, toMs: number): readonly number[];
 }
@@ -125,7 +125,12 @@ export function createLedger(run: string, now: () => number = nowMs): Ledger {
         waiters.add(done);
       }),
     totals: (log) => totalsOf(calls, strays, log),
-    answeredIds: () => calls.flatMap(({ id, verdict }) => (verdict?.is === 'ok' ? [id] : [])),
+    owed: () => ({
+      calls: calls.flatMap(({ id, verdict }) => (verdict?.is === 'ok' ? [id] : [])),
+      cancelled: calls.flatMap(({ id, answers, cancelledAtMs }) =>
+        answers === 0 && cancelledAtMs !== null ? [id] : [],
+      ),
+    }),
     latencies: (fromMs, toMs) =>
       calls
         .filter(

@@ -91,12 +91,21 @@ export function readServerLog(file: string): ServerLog {
   return parseServerLog(existsSync(file) ? readFileSync(file, 'utf8') : '');
 }
 
-/** Servers write down a turn late: waits until these calls are all in it, for a while. */
-export async function completeServerLog(file: string, ids: readonly string[]): Promise<ServerLog> {
+export interface Owed {
+  readonly calls: readonly string[];
+  /** Their cancellation, where a server had got them. */
+  readonly cancelled: readonly string[];
+}
+
+/** Servers write things down a turn late: waits until all that is owed is there, for a while. */
+export async function completeServerLog(file: string, owed: Owed): Promise<ServerLog> {
   const endAtMs = nowMs() + writtenWithinMs;
   for (;;) {
     const log = readServerLog(file);
-    if (ids.every((id) => log.usesOf(id).length > 0) || nowMs() > endAtMs) return log;
+    const isComplete =
+      owed.calls.every((id) => log.usesOf(id).length > 0) &&
+      owed.cancelled.every((id) => log.usesOf(id).length === 0 || log.cancelReached(id));
+    if (isComplete || nowMs() > endAtMs) return log;
     await delay(100);
   }
 }

@@ -81,7 +81,7 @@ async function soak(context: CheckContext): Promise<{ ok: boolean } & SoakResult
     }
     await stopAll([load], 10_000);
     const { failed, lost, doubled, mismatched, total, problems } = ledger.totals(
-      await completeServerLog(log, ledger.answeredIds()),
+      await completeServerLog(log, ledger.owed()),
     );
     for (const problem of problems) progress(`! ${problem}`);
     const grown = Object.entries({ handles, rssMb, processes })

@@ -179,7 +179,7 @@ export async function runSwaps(options: SwapRunOptions): Promise<SwapRun> {
     };
     progress(`  p99.9 ${latency.quiet?.p999} ms quiet, ${latency.swapping?.p999} ms swapping`);
 
-    const serverLog = await completeServerLog(log, ledger.answeredIds());
+    const serverLog = await completeServerLog(log, ledger.owed());
     // What a change brings after the last call is still under way.
     await delay(500);
     const totals = ledger.totals(serverLog);
