@@ -20,6 +20,8 @@ import { builtInProviders } from '../providers/index.ts';
 import { parseSink } from '../src/audit/sink-spec.ts';
 import { commands } from '../src/cli/commands.ts';
 import { exitCodes } from '../src/cli/exit.ts';
+import { readServers } from '../src/gate/servers-file.ts';
+import { config, type EntryJson, planned, textsAfter } from '../src/import/testing/importing.ts';
 import type { PolicyContext } from '../src/policy/context.ts';
 import { parsePolicyText } from '../src/policy/parse.ts';
 import { renderProblem } from '../src/policy/render.ts';
@@ -54,6 +56,8 @@ const testedElsewhere: Readonly<Record<string, string>> = {
   'docs/consumers.md: POST /reload': 'src/consumer/http.test.ts speaks the protocol',
   'docs/consumers.md: GET /reload?secret=reports-db&nonce=8Jq0…':
     'src/consumer/report.test.ts checks these signatures',
+  'docs/gate.md: {': 'below: read as a server file',
+  'docs/import.md: "github": {': 'below: the first becomes the second',
   'docs/operations.md: time() - rotated_heartbeat_timestamp_seconds > 60':
     'below: its names are looked up in /metrics',
   'providers/exec/README.md: import hashlib, json, os, pathlib, secrets, sys':
@@ -65,6 +69,9 @@ const testedElsewhere: Readonly<Record<string, string>> = {
   'providers/redis/README.md: ACL SETUSER rotator on >… +acl|getuser +acl|setuser +acl|save +client|list +client|kill +info +acl|whoami +acl|dryrun +config|get':
     'providers/redis/redis.test.ts gives its admin these rights',
 };
+
+/** What an import finds among the arguments of servers. */
+const ofServers = /--(api-key|token|header "Authorization)/;
 
 interface Use {
   /** Run in the scene of its file, in order. Else: why it is only read. */
@@ -80,6 +87,7 @@ interface Use {
   readonly prints?: RegExp;
 }
 
+const importing = 'src/import/import.test.ts imports and undoes';
 const granting = 'src/daemon/gate.test.ts grants, lists and revokes';
 const name = { NAME: 'first-token' };
 const copy = { COPY: 'audit.jsonl' };
@@ -111,6 +119,12 @@ const uses: Readonly<Record<string, Use>> = {
   'rotate allow search': { onlyRead: granting },
   'rotate allow search local://mcp/search -- npx -y some-search-mcp': { onlyRead: granting },
   'rotate allow search --revoke': { onlyRead: granting },
+  'rotate import ~/.claude.json ~/.cursor/mcp.json --dry-run': { onlyRead: importing },
+  'rotate import ~/.claude.json ~/.cursor/mcp.json': { onlyRead: importing },
+  'rotate import ~/.claude.json --undo': { onlyRead: importing },
+  'rotated gate --servers servers.json --listen 127.0.0.1:7331': {
+    onlyRead: 'src/daemon/gate-front.test.ts starts it as a program',
+  },
   'rotate audit --follow': { onlyRead: 'it never ends' },
   'rotate supply postgres-admin --field url': {
     run: true,
@@ -156,7 +170,8 @@ beforeAll(async () => {
 test('every block is run, parsed, or named with where it is tested', () => {
   const rest = blocks.filter((block) => !isYaml(block) && !isShell(block));
   const keys = rest.map((block) => `${block.file}: ${firstLine(block).split('      ')[0]}`);
-  expect(keys.toSorted()).toEqual(Object.keys(testedElsewhere).toSorted());
+  // The two of an import begin with the same line.
+  expect([...new Set(keys)].toSorted()).toEqual(Object.keys(testedElsewhere).toSorted());
   expect(blocks.length).toBeGreaterThan(20);
 });
 
@@ -177,6 +192,33 @@ describe('policies in the docs', () => {
       expect(policies.length).toBeGreaterThan(0);
     });
   }
+});
+
+test('the server file of the docs is one, with both kinds of server', () => {
+  const [block] = blocks.filter(({ file, lang }) => file === 'docs/gate.md' && lang === 'json');
+  const entries = readServers(block?.text ?? '', {
+    file: '/srv/servers.json',
+    env: { HOME: '/home/anna', PATH: '/usr/bin' },
+  });
+  expect(entries.map(({ entry }) => [entry.name, entry.launch.kind])).toEqual([
+    ['search', 'process'],
+    ['tickets', 'remote'],
+  ]);
+});
+
+test('the first entry of the import becomes the second', async () => {
+  const [before, after] = blocks.filter(
+    ({ file, lang }) => file === 'docs/import.md' && lang === 'json',
+  );
+  const key = `ghp_${'a1B2'.repeat(9)}`;
+  const text = `{ "mcpServers": { ${before?.text.replace('ghp_…', key) ?? ''} } }`;
+  const [written = ''] = textsAfter(await planned([config('/home/anna/.claude.json', text)]));
+  const entry = (JSON.parse(written) as { mcpServers: { github: EntryJson } }).mcpServers.github;
+  const shown = (JSON.parse(`{${after?.text ?? ''}}`) as { github: EntryJson }).github;
+  expect(entry.env).toEqual(shown.env);
+  // Where node, rotated and npx lie is the machine's.
+  const words = ({ args = [] }: EntryJson) => args.slice(1).map((word) => path.basename(word));
+  expect(words(entry)).toEqual(words(shown));
 });
 
 /** A part of a policy in its place; what it leaves out is the least that a policy has. */
@@ -289,7 +331,7 @@ describe('tables and names in the docs', () => {
     const real = await optionsByCommand();
     const known = new Set([...[...real.values()].flat(), '--help', '--now', '--version']);
     const named = [...all.matchAll(/`[^`\n]*`/g)]
-      .filter(([code]) => /^`(rotate|--)/.test(code))
+      .filter(([code]) => /^`(rotate|--)/.test(code) && !ofServers.test(code))
       .flatMap(([code]) => [...code.matchAll(/(?<=[`\s])--[a-z-]+/g)].map(([option]) => option));
     expect(new Set(named).size).toBeGreaterThan(15);
     expect([...new Set(named)].filter((option) => !known.has(option))).toEqual([]);
