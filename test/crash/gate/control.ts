@@ -9,7 +9,7 @@ export interface GateSettings extends InstanceSettings {
   readonly issuer: string;
   readonly principal: string;
   readonly instances: number;
-  /** The first one's client closes when the first report is due. */
+  /** One of them, in a process of its own, ends in order when the first report is due. */
   readonly leaves: boolean;
 }
 

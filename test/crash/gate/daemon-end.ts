@@ -81,7 +81,10 @@ export function createDaemonEnd({
       // A daemon that was overtaken has no instances any more, and none will come.
       if (!(await ownsState())) return;
       const told = (await gates.settle(job.principal)).filter(({ isAway }) => !isAway);
-      const areThere = told.every(({ instance }) => known().has(instance));
+      const names = new Set(told.map(({ instance }) => instance));
+      const here = known();
+      const areThere =
+        [...names].every((one) => here.has(one)) && [...here.keys()].every((one) => names.has(one));
       // What they have told to this daemon: they were connected to this one when they were asked.
       if (wereThere && areThere && told.every(isKnown) && progress.writes === 0) return;
       wereThere = areThere;

@@ -5,14 +5,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { issuerControl, type IssuerControl } from '../../support/issuer/server.ts';
 import { hashOf } from '../../support/issuer/store.ts';
 import type { Serving } from '../../support/world-consumer/app.ts';
-import type { GateSettings, Told } from './control.ts';
+import { type GateSettings, type RunningGates, startGates, type Told } from './control.ts';
 import { type Instance, startInstance } from './instance.ts';
 
 interface Group {
   readonly settings: GateSettings;
   instances: readonly Instance[];
-  /** The first is to close at the next report. */
-  leaves: boolean;
+  /** In a process of its own, which is the proof that it has ended. */
+  leaver: RunningGates | null;
 }
 
 const groups = new Map<string, Group>();
@@ -41,30 +41,30 @@ async function serve(request: IncomingMessage): Promise<object> {
   const [, verb = '', name = ''] = pathname.split('/').map(decodeURIComponent);
   if (verb === 'configure') {
     const settings = await readJson<GateSettings>(request);
-    groups.set(name, { settings, instances: [], leaves: settings.leaves });
+    groups.set(name, { settings, instances: [], leaver: null });
     return {};
   }
   const group = groups.get(name);
   if (group === undefined) throw new Error(`${verb} of ${name}: there is no such case`);
   switch (verb) {
     case 'open':
-      if (group.instances.length === 0) {
-        group.instances = Array.from({ length: group.settings.instances }, () =>
-          startInstance(group.settings),
-        );
-      }
+      await open(name, group);
       return {};
     case 'settle':
       await settle(name, group);
-      return { told: group.instances.map(toldOf) };
+      return {
+        told: [...group.instances.map(toldOf), ...((await group.leaver?.settle(name)) ?? [])],
+      };
     case 'asked':
-      await asked(group);
+      await asked(name, group);
       return {};
     case 'silence':
       for (const one of group.instances) one.dropLine();
       return {};
     case 'serving':
-      return { serving: await serving(group) };
+      return {
+        serving: [...(await serving(group)), ...((await group.leaver?.serving(name)) ?? [])],
+      };
     case 'use': {
       const answers = await Promise.all(group.instances.map((one) => one.use()));
       return { errors: answers.filter((one) => one === 'error').length };
@@ -74,6 +74,7 @@ async function serve(request: IncomingMessage): Promise<object> {
     case 'forget':
       groups.delete(name);
       await Promise.all(group.instances.map((one) => one.leave()));
+      await group.leaver?.[Symbol.asyncDispose]();
       return {};
     default:
       throw new Error(`what is ${verb}?`);
@@ -92,13 +93,23 @@ async function settle(name: string, group: Group): Promise<void> {
   }
 }
 
-async function asked(group: Group): Promise<void> {
-  const [first, ...others] = group.instances;
-  if (group.leaves && first !== undefined) {
-    group.leaves = false;
-    group.instances = others;
-    await first.leave();
-  }
+/** Where one leaves, it is one of the number. */
+async function open(name: string, group: Group): Promise<void> {
+  if (group.instances.length > 0) return;
+  const { settings } = group;
+  const length = settings.instances - (settings.leaves ? 1 : 0);
+  group.instances = Array.from({ length }, () => startInstance(settings));
+  if (!settings.leaves) return;
+  group.leaver = await startGates();
+  await group.leaver.configure(name, { ...settings, instances: 1, leaves: false });
+  await group.leaver.open(name);
+}
+
+async function asked(name: string, group: Group): Promise<void> {
+  const { leaver } = group;
+  group.leaver = null;
+  await leaver?.forget(name);
+  await leaver?.[Symbol.asyncDispose]();
   for (const one of group.instances) one.asked();
 }
 
