@@ -218,7 +218,9 @@ export async function runSwaps(options: SwapRunOptions): Promise<SwapRun> {
 const listChangedMethod = 'notifications/tools/list_changed';
 
 function scaled(all: Mix, share: number): Mix {
-  return Object.fromEntries(Object.entries(all).map(([kind, rate]) => [kind, rate * share]));
+  const fewer = Object.entries(all).map(([kind, rate]) => [kind, rate * share] as const);
+  // Long calls only wait, and they are what is in flight at every flip: as many on any server.
+  return { ...Object.fromEntries(fewer), long: all.long ?? 0 };
 }
 
 function spanOf(values: readonly number[]): Latency | null {
