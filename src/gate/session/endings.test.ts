@@ -14,11 +14,9 @@ describe('an old process', () => {
   test('that dies while it drains answers each pending call with one error', async () => {
     const client = await stage.legacy();
     const hanging = [client.tool('hang'), client.tool('hang')];
-    const dying = client.tool('slow', { steps: 1, ms: 200 });
     client.source.rotate();
     await client.point('flipped', 2);
     const { pid } = JSON.parse(await client.tool('state')) as { pid: number };
-    await dying;
     for (const old of fixtures()) if (old !== pid) process.kill(old, 'SIGKILL');
     expect(await Promise.all(hanging)).toEqual(['error -31001', 'error -31001']);
     await client.source.served(2);
@@ -26,11 +24,13 @@ describe('an old process', () => {
 
   test('with a call past the drain limit stays, and the generation is not reported as adopted', async () => {
     const client = await stage.legacy({ drainMs: 100 });
-    const slow = client.tool('slow', { steps: 1, ms: 1_500 });
+    const slow = client.tool('slow', { until: stage.gate });
     client.source.rotate();
     await client.point('flipped', 2);
-    await client.tool('slow', { steps: 1, ms: 400 });
-    expect(client.source.statuses.at(-1)?.generations).toEqual({ t: 1 });
+    const status = await client.source.failed();
+    expect(status.problem?.message).toContain('outlast the drain');
+    expect(status.generations).toEqual({ t: 1 });
+    stage.letGo();
     expect(await slow).toBe('slow by k1');
     await client.source.served(2);
   });
@@ -110,10 +110,10 @@ test('a crash while the new key is refused restarts with the old one', async () 
 });
 
 test('a call that may be repeated is not lost in a cut: the new process answers it', async () => {
-  const client = await stage.legacy({ drainMs: 50, retry: ['slow'] });
-  const slow = client.tool('slow', { steps: 1, ms: 600 });
+  const client = await stage.legacy({ drainMs: 50, retry: ['hang-first'] });
+  const repeated = client.tool('hang-first');
   client.source.rotate('', true);
-  expect(await slow).toBe('slow by k2');
+  expect(await repeated).toBe('done by k2');
 });
 
 describe('a client that closes', () => {
@@ -129,10 +129,11 @@ describe('a client that closes', () => {
 
   test('gets the answers of old processes, too', async () => {
     const client = await stage.legacy();
-    const slow = client.tool('slow', { steps: 1, ms: 250 });
+    const slow = client.tool('slow', { until: stage.gate });
     client.source.rotate();
     await client.point('flipped', 2);
     client.session.clientClosed();
+    stage.letGo();
     expect(await client.session.ended).toMatchObject({ why: 'closed', exitCode: 0 });
     expect(await slow).toBe('slow by k1');
   });

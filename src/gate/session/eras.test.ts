@@ -45,10 +45,11 @@ describe('the modern era', () => {
       params: { _meta: modernMeta, notifications: { resourceSubscriptions: ['x://1'] } },
     });
     await client.until((one) => one.method === 'notifications/subscriptions/acknowledged');
-    const changing = client.tool('update', { ms: 1_000 }, { _meta: modernMeta });
+    const changing = client.tool('update', { until: stage.gate }, { _meta: modernMeta });
     client.source.rotate();
     await client.point('flipped', 2);
     const atFlip = saidBy(client, 'notifications/resources/updated').length;
+    stage.letGo();
     expect(await changing).toBe('updated');
     await client.source.served(2);
     expect(saidBy(client, 'notifications/resources/updated')).toHaveLength(atFlip + 1);

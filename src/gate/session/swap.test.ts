@@ -14,11 +14,12 @@ afterEach(() => stage.end());
 describe('a swap', () => {
   test('moves new calls to the new key while the old process answers what it holds', async () => {
     const client = await stage.legacy();
-    const slow = client.tool('slow', { steps: 15, ms: 20 });
+    const slow = client.tool('slow', { until: stage.gate });
     const generation = client.source.rotate();
     await client.point('flipped', 2);
     expect(await client.tool('whoami')).toBe('k2-another-key-value');
     expect(client.source.statuses.at(-1)?.generations).toEqual({ t: 1 });
+    stage.letGo();
     expect(await slow).toBe('slow by k1');
     expect(await client.source.served(generation)).toMatchObject({
       state: 'serving',
@@ -99,7 +100,7 @@ describe('a swap', () => {
 
   test('sends a cancellation to the process that has the call, and drops its late answer', async () => {
     const client = await stage.legacy();
-    void client.tool('slow', { steps: 10, ms: 30 });
+    void client.tool('slow', { steps: 10_000, ms: 30 });
     const id = client.lastId;
     client.source.rotate();
     await client.point('flipped', 2);
@@ -113,7 +114,7 @@ describe('a swap', () => {
     const client = await stage.legacy();
     const page = await client.request('tools/list', { paged: true });
     const task = await client.request('tools/call', { name: 'task' });
-    void client.tool('slow', { steps: 30, ms: 20 });
+    void client.tool('slow', { until: stage.gate });
     client.source.rotate();
     await client.point('flipped', 2);
     const rest = await client.request('tools/list', { cursor: page.result?.['nextCursor'] });

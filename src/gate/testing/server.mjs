@@ -10,6 +10,7 @@ const log = (line) => process.env.LOG && appendFileSync(process.env.LOG, `${line
 const say = (message) =>
   process.stdout.write(`${JSON.stringify({ jsonrpc: '2.0', ...message })}\n`);
 const waiting = new Map();
+const cancelled = new Set();
 const listens = new Map();
 const subscriptions = new Set();
 let lastId = 0;
@@ -56,6 +57,13 @@ function ask(method, params) {
   });
 }
 
+/** Holds a call for as long as its test wants. */
+async function until(file) {
+  while (file !== undefined && !existsSync(file)) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
 async function call(id, { name, arguments: given = {}, requestState, _meta }) {
   log(`${key} ${name} ${given.n ?? ''}`);
   switch (name) {
@@ -68,8 +76,12 @@ async function call(id, { name, arguments: given = {}, requestState, _meta }) {
       return text(
         JSON.stringify({ level, subscriptions: [...subscriptions], roots, pid: process.pid }),
       );
+    case 'hang-first':
+      return key.startsWith('k1') ? null : text(`done by ${key.slice(0, 2)}`);
     case 'slow':
-      for (let step = 0; step < (given.steps ?? 0); step++) {
+      await until(given.until);
+      // One that is cancelled still answers, as real ones do that look only now and then.
+      for (let step = 0; step < (given.steps ?? 0) && !cancelled.has(id); step++) {
         await new Promise((resolve) => setTimeout(resolve, given.ms ?? 20));
         if (_meta?.progressToken !== undefined) {
           say({
@@ -106,7 +118,7 @@ async function call(id, { name, arguments: given = {}, requestState, _meta }) {
       say({ id, result: { ...text('n'), structuredContent: { value: Number(key) } } });
       return null;
     case 'update':
-      await new Promise((resolve) => setTimeout(resolve, given.ms ?? 0));
+      await until(given.until);
       for (const uri of subscriptions)
         say({ method: 'notifications/resources/updated', params: { uri } });
       for (const [sub, uris] of listens) {
@@ -201,6 +213,7 @@ createInterface({ input: process.stdin }).on('line', async (line) => {
     }
     if (message.method === 'notifications/cancelled') {
       log(`cancelled ${message.params.requestId}`);
+      cancelled.add(message.params.requestId);
       listens.delete(message.params.requestId);
     }
     return;

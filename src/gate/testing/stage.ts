@@ -1,5 +1,5 @@
 /** The stage of session tests: a folder, clients that end with their test, and what the fixture has left behind. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { ValueFile } from '../entry.ts';
@@ -35,6 +35,15 @@ export class SessionStage {
     const client = this.open(settings, { ERA: 'modern' });
     await client.request('server/discover', { _meta: modernMeta });
     return client;
+  }
+
+  /** Lets go of a call that waits for this: `{ until: stage.gate }`. */
+  letGo(): void {
+    writeFileSync(this.gate, '');
+  }
+
+  get gate(): string {
+    return path.join(this.folder, 'go');
   }
 
   /** The calls that arrived at the server, in order. */
