@@ -59,7 +59,8 @@ function ask(method, params) {
 
 /** Holds a call for as long as its test wants. */
 async function until(file) {
-  while (file !== undefined && !existsSync(file)) {
+  if (file === undefined) return;
+  while (!existsSync(file)) {
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
