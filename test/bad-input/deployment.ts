@@ -59,7 +59,12 @@ export async function makeGood(folder: string, built: BuiltPackage): Promise<Dep
 }
 
 export function copyOf({ folder, built }: Deployment, to: string): Deployment {
-  cpSync(folder, to, { recursive: true, preserveTimestamps: true });
+  cpSync(folder, to, {
+    recursive: true,
+    preserveTimestamps: true,
+    // The sockets' folder belongs to whoever serves the state, and a copy of it would be open to others.
+    filter: (source) => path.basename(source) !== 'run',
+  });
   return deploymentIn(to, built);
 }
 
