@@ -1,4 +1,5 @@
 /** Finding the daemon, and starting it, without one: what is refused, what a started one gets to see. */
+import { missingCondition } from '../../../test/support/servers/required.ts';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
@@ -74,7 +75,11 @@ describe('a state directory', () => {
     });
   });
 
-  test.skipIf(process.getuid?.() !== 0)(
+  const notRoot = missingCondition(
+    process.getuid?.() === 0,
+    'root, to make a folder of another account',
+  );
+  test.skipIf(notRoot !== null)(
     'of another account is refused: its key is not for this one',
     () => {
       makeState();

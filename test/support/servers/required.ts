@@ -24,3 +24,13 @@ export function missingServer(program: string, install: string): string | null {
     throw new Error(`REQUIRE_SERVERS=all, but ${reason}`);
   return reason;
 }
+
+/** The same for what no package brings: a platform, an account. */
+export function missingCondition(isMet: boolean, what: string): string | null {
+  if (isMet) return null;
+  const reason = `it needs ${what}`;
+  if (process.env['REQUIRE_SERVERS'] === 'all')
+    throw new Error(`REQUIRE_SERVERS=all, but ${reason}`);
+  process.stderr.write(`skipped: ${reason}\n`);
+  return reason;
+}
